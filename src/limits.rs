@@ -1,0 +1,132 @@
+//! Every hard cap, with its unit. What an operator may change is in `config`; what stands here
+//! holds whatever the configuration says. The asserts at the end relate the caps to one another.
+
+/// Bytes of one HTTP request head (request line and headers).
+pub const HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Headers of one HTTP request.
+pub const HEADERS_MAX: usize = 64;
+/// Milliseconds in which a request head must be complete, counted from accept or from the end of
+/// the previous answer's first following byte.
+pub const HEAD_TIMEOUT_MS: u64 = 10_000;
+/// Milliseconds a kept-alive HTTP connection may stay silent between requests.
+pub const KEEP_ALIVE_TIMEOUT_MS: u64 = 75_000;
+/// Bytes a second a request body must bring on average once `HEAD_TIMEOUT_MS` has passed.
+pub const BODY_BYTES_PER_SECOND_MIN: u64 = 8 * 1024;
+
+/// Bytes of one publish body or WebSocket publish message, after decoding.
+pub const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of one admin request body.
+pub const ADMIN_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of one event, as published.
+pub const EVENT_BYTES_MAX: usize = 1024 * 1024;
+/// Levels of nesting in one event.
+pub const EVENT_DEPTH_MAX: usize = 64;
+/// Bytes that an envelope may add around `data`: names, ids (each at most six bytes a byte once
+/// escaped), numbers.
+pub const ENVELOPE_BYTES_MAX: usize = 8 * 1024;
+
+/// Bytes of a session's id.
+pub const SESSION_ID_BYTES_MAX: usize = 128;
+/// Sockets beyond `limits.connections_max`, so that a full node can still say that it is full, and
+/// answer its operators and HTTP publishers.
+pub const SOCKETS_ASKING_MAX: usize = 1_024;
+/// Bytes of all chunk extensions and trailers of one request body; they are read over.
+pub const CHUNK_EXTRAS_BYTES_MAX: usize = 8 * 1024;
+/// gzip members of one request body; each costs fresh inflate state.
+pub const GZIP_MEMBERS_MAX: u32 = 1_024;
+
+/// Fragments of one WebSocket message.
+pub const FRAGMENTS_MAX: u32 = 64;
+/// Control frames from one peer in a second before it is closed with 1008.
+pub const CONTROL_FRAMES_PER_SECOND_MAX: u32 = 20;
+/// Bytes of a control frame's payload (RFC 6455 §5.5).
+pub const CONTROL_BYTES_MAX: usize = 125;
+
+/// Bytes read from one connection in one turn.
+pub const READ_BYTES_PER_TURN: usize = 64 * 1024;
+/// Bytes read from all connections of a core in one turn.
+pub const READ_BYTES_PER_CORE_AND_TURN: usize = 4 * READ_BYTES_PER_TURN;
+/// Milliseconds in which a message that was begun must go on.
+pub const PARTIAL_TIMEOUT_MS: u64 = 10_000;
+/// Writes in one flush before the next poll.
+pub const WRITES_PER_FLUSH: usize = 64;
+/// Slices handed to one vectored write.
+pub const IOVECS_MAX: usize = 64;
+/// Bytes of consecutive frames joined into one shared chunk before it is fanned out.
+pub const CHUNK_BYTES_TARGET: usize = 64 * 1024;
+/// Socket bytes not yet sent, above which the kernel does not report writability.
+pub const NOTSENT_LOWAT_BYTES: u32 = 32 * 1024;
+
+/// Letters that one mailbox (one pair of cores) holds; a letter is one core's batch of one turn.
+pub const MAILBOX_LETTERS_MAX: usize = 32;
+/// Letters drained from one mailbox in one turn.
+pub const LETTERS_PER_TURN: usize = 64;
+/// Bytes of frames waiting for room in the mailboxes of other cores, above which the owner core
+/// admits no further event.
+pub const MAIL_BYTES_PENDING_MAX: usize = 16 * 1024 * 1024;
+
+/// Rejected events that one answer lists; the rest is counted.
+pub const REJECTED_ROWS_MAX: usize = 10_000;
+/// Bytes of acks and nacks that wait for a publisher, above which nothing more of it is parsed.
+pub const NACK_BYTES_QUEUED_MAX: usize = 1024 * 1024;
+/// Milliseconds after which the first viewer of a drained server is asked to come back.
+pub const RECONNECT_AFTER_MS_MIN: u64 = 500;
+/// Milliseconds over which the others are spread.
+pub const RECONNECT_SPREAD_MS: u64 = 4_500;
+
+/// Milliseconds without any admission after which a publisher is refused `OVERLOADED`.
+pub const ADMISSION_PATIENCE_MS: u64 = 1_000;
+/// Milliseconds that a viewer's attachment waits for the owner cores of its streams.
+pub const ATTACH_TIMEOUT_MS: u64 = 5_000;
+/// Milliseconds in which a closing connection must take its last bytes and answer.
+pub const CLOSE_TIMEOUT_MS: u64 = 5_000;
+/// Milliseconds that a slow consumer, closed with 4008, is given to read the close frame.
+pub const SLOW_CLOSE_TIMEOUT_MS: u64 = 10_000;
+/// Milliseconds that the oldest connections of a user at its limit have to answer a ping.
+pub const GIVE_WAY_MS: u64 = 2_000;
+/// The oldest connections of a user that are pinged when a new one finds the limit reached.
+pub const GIVE_WAY_PINGED_MAX: usize = 16;
+/// Milliseconds before `exp` at which a viewer is told `token_expiring`.
+pub const TOKEN_EXPIRING_MS: u64 = 30_000;
+/// Seconds of clock difference that `exp` and `nbf` forgive.
+pub const TOKEN_LEEWAY_S: u64 = 5;
+/// Bytes of one token.
+pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of a token's user, session or `jti`, and of what a revocation names.
+pub const TOKEN_ID_BYTES_MAX: usize = 128;
+/// Bytes of one of a token's project ids. Their number is bounded by `TOKEN_BYTES_MAX`.
+pub const TOKEN_PROJECT_BYTES_MAX: usize = 64;
+/// Bytes that a shared secret must have at least.
+pub const SECRET_BYTES_MIN: usize = 32;
+/// Revocations in force at one time; past it a further one is refused, none is forgotten.
+pub const REVOCATIONS_MAX: usize = 100_000;
+/// Seconds that a revocation by session or `jti` holds when nothing else is asked for.
+pub const REVOCATION_DEFAULT_S: u64 = 24 * 60 * 60;
+/// Seconds between two sweeps of revocations that have run out.
+pub const REVOCATION_SWEEP_S: u64 = 60;
+
+/// Filters in one `subscribe`.
+pub const FILTERS_PER_MESSAGE_MAX: usize = 50;
+/// Values in one field of a filter.
+pub const FILTER_VALUES_MAX: usize = 1_000;
+/// Bytes of one value of a filter; what an event has in a filtered field beyond this matches none.
+pub const FILTER_VALUE_BYTES_MAX: usize = 256;
+/// Streams in one cursor.
+pub const CURSOR_STREAMS_MAX: usize = 1_000;
+/// A viewer's messages in one minute, dropped ones included, above which it is closed with 4429.
+pub const MESSAGES_PER_MINUTE_CLOSE: usize = 1_000;
+/// Bytes of a message's own `id`.
+pub const MESSAGE_ID_BYTES_MAX: usize = 64;
+
+/// Milliseconds in which a second event with the same `event_id` is a duplicate.
+pub const DUPLICATE_WINDOW_MS: u64 = 10 * 60 * 1_000;
+/// Streams without subscriber that a core remembers one by one; past it the longest silent are
+/// forgotten and folded into the floor, above which an unknown stream starts.
+pub const STREAMS_IDLE_MAX: usize = 1_000_000;
+
+// A frame of the largest event fits twice into the smallest outbox bound that `config` accepts.
+const _: () = assert!(OUTBOX_BYTES_MIN >= 2 * (EVENT_BYTES_MAX + ENVELOPE_BYTES_MAX));
+/// The smallest `limits.outbox_bytes_max` that a configuration may ask for, in bytes.
+pub const OUTBOX_BYTES_MIN: usize = 2 * (EVENT_BYTES_MAX + ENVELOPE_BYTES_MAX);
+const _: () = assert!(BODY_BYTES_MAX >= EVENT_BYTES_MAX);
+const _: () = assert!(MAIL_BYTES_PENDING_MAX >= 2 * CHUNK_BYTES_TARGET + EVENT_BYTES_MAX);
