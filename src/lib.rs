@@ -6,3 +6,5 @@
 pub mod limits; // every hard cap, with its unit
 
 pub mod counters; // what each core counts and measures
+
+pub mod event; // what an event is, and how bytes become one

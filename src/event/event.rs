@@ -1,0 +1,173 @@
+//! The nouns that every other module speaks of: event, stream, seq, epoch, dialect, owner core.
+//! Pure data; parsing is in `parse`, matching in `filter`, envelopes in `dialect`.
+
+use std::fmt;
+
+use bytes::Bytes;
+use compact_str::CompactString;
+
+/// An immutable fact, as a producer published it and after validation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// 1 to 64 bytes, `[a-z][a-z0-9_.-]*`.
+    pub event_type: CompactString,
+    /// Audience: the user, 1 to 128 bytes. Never sent to a client.
+    pub user: Option<CompactString>,
+    /// Audience: the project, as text, 1 to 64 bytes. At least one of `user` and `project` is there.
+    pub project: Option<CompactString>,
+    /// 1 to 128 bytes.
+    pub session: Option<CompactString>,
+    /// The producer's own name for this event, 1 to 64 bytes.
+    pub event_id: Option<CompactString>,
+    /// Milliseconds since the Unix epoch: the producer's time, else the time of arrival.
+    pub timestamp_ms: i64,
+    /// The JSON text of `data`, byte for byte as published; `{}` where it was absent.
+    pub data: Bytes,
+    /// `data.message.type`, for filters.
+    pub message_type: Option<CompactString>,
+    /// `data.tool_name`, else `data.toolName`, for filters.
+    pub tool_name: Option<CompactString>,
+}
+
+/// The shape of the messages: one engine, two envelopes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Dialect {
+    /// `{"event_type":…}`, times as ISO 8601 text.
+    Keen,
+    /// `{"type":…}`, times as integer milliseconds.
+    Observatory,
+}
+
+impl Dialect {
+    /// Both, in the order of their indices.
+    pub const ALL: [Self; 2] = [Self::Keen, Self::Observatory];
+
+    /// Position in tables that have one place for each dialect.
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The name used in configuration, paths and subprotocols.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Keen => "keen",
+            Self::Observatory => "observatory",
+        }
+    }
+}
+
+/// An event's number in its stream, from 1 and below 2^53. 0 is the place before the first event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Seq(pub u64);
+
+impl Seq {
+    /// The largest seq: every JSON reader holds it exactly.
+    pub const MAX: Self = Self((1 << 53) - 1);
+
+    /// The next number.
+    #[must_use]
+    pub fn next(self) -> Self {
+        debug_assert!(self < Self::MAX);
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One life of the event log; written as 8 hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Epoch(pub u32);
+
+impl Epoch {
+    /// Reads exactly 8 lower-case hex digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits =
+            text.len() == 8 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        digits
+            .then(|| u32::from_str_radix(text, 16).ok().map(Self))
+            .flatten()
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
+}
+
+/// What a stream belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum StreamKind {
+    /// One project's events.
+    Project,
+    /// One user's events.
+    User,
+}
+
+/// The unit of order and of replay: `user/<id>` or `project/<id>`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Stream {
+    /// Whose it is.
+    pub kind: StreamKind,
+    /// The user's or project's id, unescaped.
+    pub id: CompactString,
+}
+
+impl Stream {
+    /// The stream of user `id`.
+    pub fn user(id: &str) -> Self {
+        Self {
+            kind: StreamKind::User,
+            id: id.into(),
+        }
+    }
+
+    /// The stream of project `id`.
+    pub fn project(id: &str) -> Self {
+        Self {
+            kind: StreamKind::Project,
+            id: id.into(),
+        }
+    }
+}
+
+impl fmt::Display for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            StreamKind::Project => write!(f, "project/{}", self.id),
+            StreamKind::User => write!(f, "user/{}", self.id),
+        }
+    }
+}
+
+/// Which core owns which stream: a keyed hash, so that nobody outside can choose ids that crowd
+/// one core.
+#[derive(Clone, Debug)]
+pub struct Partition {
+    cores: usize,
+    hasher: ahash::RandomState,
+}
+
+impl Partition {
+    /// For `cores` cores (at least 1), with a secret `seed` drawn once per process.
+    pub fn new(cores: usize, seed: u64) -> Self {
+        assert!(cores > 0, "a server has at least one core");
+        let hasher =
+            ahash::RandomState::with_seeds(seed, !seed, seed.rotate_left(21), seed ^ 0x5bd1_e995);
+        Self { cores, hasher }
+    }
+
+    /// The owner core of a stream, below `cores()`.
+    pub fn core_of(&self, kind: StreamKind, id: &str) -> usize {
+        (self.hasher.hash_one((kind, id)) % self.cores as u64) as usize
+    }
+
+    /// How many cores there are.
+    pub fn cores(&self) -> usize {
+        self.cores
+    }
+}

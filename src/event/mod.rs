@@ -1,0 +1,21 @@
+//! What an event is, how bytes become one, and which filters it matches.
+//!
+//! A publish body is cut by [`Body`], each cut is read by the core's [`Parser`], and what comes out
+//! is an [`Event`] or a [`Rejection`]. Pure: the time of arrival is an argument, and the rights of
+//! the publisher are `auth`'s business.
+
+pub mod body;
+#[expect(clippy::module_inception, reason = "the module is about this one noun")]
+mod event;
+pub mod filter;
+pub mod parse;
+mod rejection;
+mod syntax;
+mod tape;
+pub mod time;
+
+pub use body::{Body, BodyKind, Step};
+pub use event::{Dialect, Epoch, Event, Partition, Seq, Stream, StreamKind};
+pub use filter::{EventKeys, Filter, FilterError, SubscriptionKey};
+pub use parse::Parser;
+pub use rejection::{Rejection, RejectionCode};
