@@ -8,3 +8,5 @@ pub mod limits; // every hard cap, with its unit
 pub mod counters; // what each core counts and measures
 
 pub mod event; // what an event is, and how bytes become one
+
+pub mod wire; // HTTP/1.1 and RFC 6455, sans-IO
