@@ -1,0 +1,733 @@
+//! What only the server says to a viewer: every message that is not an event. Owns their names,
+//! fields and the envelope without `seq`; lacks the decision when to say them, which is the hub's.
+//! Source: the contract, sections 5 to 7, and the two source documents for field names.
+
+use std::borrow::Cow;
+
+use compact_str::CompactString;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::json::{self, Object};
+use super::{MessageId, ResumeRow, StreamName, keen, observatory};
+use crate::event::{Dialect, Epoch, Filter, Seq, SubscriptionKey};
+
+/// A message that only the server sends. `id` is the viewer's own, of the command that is
+/// answered. Times are milliseconds since the Unix epoch and leave as the dialect writes them.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ServerMessage<'a> {
+    /// The first message of a connection.
+    ConnectionEstablished(ConnectionEstablished<'a>),
+    /// All events up to here were delivered or did not match.
+    Cursor {
+        /// The life of the log that the seqs belong to.
+        epoch: Epoch,
+        /// Each live stream with the last seq that is settled for this viewer.
+        streams: &'a [(StreamName<'a>, Seq)],
+    },
+    /// A refusal; named `server_error` in keen and `error` in observatory.
+    Error {
+        /// The id of the command that failed, as far as it could be read.
+        id: Option<&'a MessageId>,
+        /// The code word, for example `INVALID_MESSAGE`.
+        code: &'static str,
+        /// For people.
+        message: Cow<'a, str>,
+        /// Milliseconds after which another try is worth it: `retryAfter`, also in `details`.
+        retry_after_ms: Option<u64>,
+    },
+    /// The outbox passed half its bound, or is empty again.
+    Lag {
+        /// Bytes that wait in the outbox.
+        queued_bytes: usize,
+        /// Age of the oldest of them, in milliseconds.
+        behind_ms: u64,
+    },
+    /// The answer to `ping`; its `timestamp` is milliseconds in both dialects.
+    Pong {
+        /// The id of the `ping`.
+        id: Option<&'a MessageId>,
+        /// The `timestamp` of the `ping`: a number or a string.
+        echo: Option<&'a Value>,
+    },
+    /// A stream's replay is over, also where nothing was missing.
+    ReplayComplete {
+        /// Which stream.
+        stream: StreamName<'a>,
+        /// The last seq that was looked at.
+        seq: Seq,
+    },
+    /// The server is going away; 1001 follows.
+    ServerShutdown {
+        /// For people.
+        message: &'a str,
+        /// Milliseconds to wait before reconnecting: spread over the viewers.
+        reconnect_after_ms: u64,
+    },
+    /// The answer to `subscribe`.
+    SubscriptionConfirmed {
+        /// The id of the `subscribe`.
+        id: Option<&'a MessageId>,
+        /// What is installed now.
+        subscribed: Subscribed<'a>,
+        /// For each stream that the subscriptions reach, the seq after which they act.
+        at: &'a [(StreamName<'a>, Seq)],
+        /// Streams that this `subscribe` started at a cursor; left out where empty.
+        resume: &'a [ResumeRow<'a>],
+    },
+    /// The refusal of a `subscribe`.
+    SubscriptionError {
+        /// The id of the `subscribe`.
+        id: Option<&'a MessageId>,
+        /// The code word, for example `INVALID_FILTERS`.
+        code: &'static str,
+        /// For people.
+        message: Cow<'a, str>,
+    },
+    /// The token ends soon; the viewer should send `refresh_token`.
+    TokenExpiring {
+        /// The token's `exp`.
+        expires_at_ms: i64,
+    },
+    /// The answer to `refresh_token`.
+    TokenRefreshed {
+        /// The id of the `refresh_token`.
+        id: Option<&'a MessageId>,
+        /// The new token's `exp`.
+        expires_at_ms: i64,
+        /// Streams that the new token may see and the old one might not.
+        added: &'a [ResumeRow<'a>],
+        /// Streams that are lost.
+        removed: &'a [StreamName<'a>],
+        /// Keys of the subscriptions that reach no stream any more and are gone.
+        removed_subscriptions: &'a [SubscriptionKey],
+    },
+    /// The answer to `unsubscribe`.
+    Unsubscribed {
+        /// The id of the `unsubscribe`.
+        id: Option<&'a MessageId>,
+        /// Keys of the subscriptions that are gone.
+        subscription_keys: &'a [SubscriptionKey],
+    },
+}
+
+/// What a viewer learns first. `serverTime` is the message's own time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ConnectionEstablished<'a> {
+    /// Sent as `connectionId` and as `clientId`.
+    pub connection_id: &'a str,
+    /// The life of the event log.
+    pub epoch: Epoch,
+    /// The sessions of the query.
+    pub session_filters: &'a [CompactString],
+    /// The initial subscriptions.
+    pub subscriptions: &'a [Subscription<'a>],
+    /// What this server can do, by name.
+    pub capabilities: &'a [&'a str],
+    /// What a viewer is held to.
+    pub limits: ConnectionLimits,
+    /// The token's `exp`, in milliseconds since the Unix epoch.
+    pub expires_at_ms: i64,
+    /// One row for each stream.
+    pub resume: &'a [ResumeRow<'a>],
+}
+
+/// What a viewer is held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// Messages in any minute.
+    pub messages_per_minute: u32,
+    /// Subscriptions at one time.
+    pub subscriptions_max: usize,
+    /// Bytes of one message from the viewer.
+    pub message_bytes_max: usize,
+    /// Milliseconds between two pings of the server.
+    pub heartbeat_interval_ms: u64,
+}
+
+/// A subscription as it is shown to its viewer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscription<'a> {
+    /// By which `unsubscribe` names it.
+    pub key: SubscriptionKey,
+    /// Shown in its canonical form.
+    pub filter: &'a Filter,
+}
+
+/// What a `subscribe` installed; the answer has the shape of the question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subscribed<'a> {
+    /// `filters` was an array: `subscriptionKeys` and an array answer it.
+    Many(&'a [Subscription<'a>]),
+    /// `filters` was an object: `subscriptionKey` and an object answer it.
+    One(Subscription<'a>),
+}
+
+/// Appends a message in its envelope. `now_ms`: milliseconds since the Unix epoch.
+pub fn encode_message(
+    dialect: Dialect,
+    message: &ServerMessage<'_>,
+    now_ms: i64,
+    out: &mut Vec<u8>,
+) {
+    let name = message.name(dialect);
+    let mut envelope = Object::open(out);
+    match dialect {
+        Dialect::Keen => keen::push_message_head(&mut envelope, name, now_ms),
+        Dialect::Observatory => observatory::push_message_head(&mut envelope, name, now_ms),
+    }
+    let times = Times { dialect, now_ms };
+    let mut data = Object::open(envelope.member("data"));
+    message.push_members(times, &mut data);
+    push_id(message.id(), &mut data);
+    data.close();
+    envelope.close();
+}
+
+impl<'a> ServerMessage<'a> {
+    /// The message's name on the wire.
+    pub fn name(&self, dialect: Dialect) -> &'static str {
+        match self {
+            Self::ConnectionEstablished(_) => "connection_established",
+            Self::Cursor { .. } => "cursor",
+            Self::Error { .. } => match dialect {
+                Dialect::Keen => keen::SERVER_ERROR,
+                Dialect::Observatory => observatory::SERVER_ERROR,
+            },
+            Self::Lag { .. } => "lag",
+            Self::Pong { .. } => "pong",
+            Self::ReplayComplete { .. } => "replay_complete",
+            Self::ServerShutdown { .. } => "server_shutdown",
+            Self::SubscriptionConfirmed { .. } => "subscription_confirmed",
+            Self::SubscriptionError { .. } => "subscription_error",
+            Self::TokenExpiring { .. } => "token_expiring",
+            Self::TokenRefreshed { .. } => "token_refreshed",
+            Self::Unsubscribed { .. } => "unsubscribed",
+        }
+    }
+
+    fn id(&self) -> Option<&'a MessageId> {
+        match self {
+            Self::Error { id, .. }
+            | Self::Pong { id, .. }
+            | Self::SubscriptionConfirmed { id, .. }
+            | Self::SubscriptionError { id, .. }
+            | Self::TokenRefreshed { id, .. }
+            | Self::Unsubscribed { id, .. } => *id,
+            Self::ConnectionEstablished(_)
+            | Self::Cursor { .. }
+            | Self::Lag { .. }
+            | Self::ReplayComplete { .. }
+            | Self::ServerShutdown { .. }
+            | Self::TokenExpiring { .. } => None,
+        }
+    }
+
+    fn push_members(&self, times: Times, data: &mut Object<'_>) {
+        match self {
+            Self::ConnectionEstablished(established) => established.push_members(times, data),
+            Self::Cursor { epoch, streams } => {
+                push_epoch(*epoch, data);
+                push_seqs(streams, data.member("streams"));
+            }
+            Self::Error {
+                code,
+                message,
+                retry_after_ms,
+                ..
+            } => {
+                data.string("code", code);
+                data.string("message", message);
+                if let Some(retry_after_ms) = retry_after_ms {
+                    // Beside the code, and in `details` where the source document has such things.
+                    data.integer("retryAfter", *retry_after_ms);
+                    let mut details = Object::open(data.member("details"));
+                    details.integer("retryAfter", *retry_after_ms);
+                    details.close();
+                }
+            }
+            Self::Lag {
+                queued_bytes,
+                behind_ms,
+            } => {
+                data.integer("queuedBytes", *queued_bytes);
+                data.integer("behindMs", *behind_ms);
+            }
+            Self::Pong { echo, .. } => {
+                data.integer("timestamp", times.now_ms);
+                if let Some(echo) = echo {
+                    push_serialized(*echo, data.member("echo"));
+                }
+            }
+            Self::ReplayComplete { stream, seq } => {
+                stream.push_json(data.member("stream"));
+                data.integer("seq", seq.0);
+            }
+            Self::ServerShutdown {
+                message,
+                reconnect_after_ms,
+            } => {
+                data.string("message", message);
+                data.integer("reconnectAfter", *reconnect_after_ms);
+            }
+            Self::SubscriptionConfirmed {
+                subscribed,
+                at,
+                resume,
+                ..
+            } => {
+                subscribed.push_members(data);
+                push_seqs(at, data.member("at"));
+                if !resume.is_empty() {
+                    push_rows(resume, data.member("resume"));
+                }
+            }
+            Self::SubscriptionError { code, message, .. } => {
+                data.string("code", code);
+                data.string("message", message);
+            }
+            Self::TokenExpiring { expires_at_ms } => {
+                times.push(*expires_at_ms, data.member("expiresAt"));
+            }
+            Self::TokenRefreshed {
+                expires_at_ms,
+                added,
+                removed,
+                removed_subscriptions,
+                ..
+            } => {
+                times.push(*expires_at_ms, data.member("expiresAt"));
+                push_rows(added, data.member("added"));
+                json::push_array(*removed, data.member("removed"), |stream, out| {
+                    stream.push_json(out);
+                });
+                push_keys(removed_subscriptions, data.member("removedSubscriptions"));
+            }
+            Self::Unsubscribed {
+                subscription_keys, ..
+            } => push_keys(subscription_keys, data.member("subscriptionKeys")),
+        }
+    }
+}
+
+impl ConnectionEstablished<'_> {
+    fn push_members(&self, times: Times, data: &mut Object<'_>) {
+        data.string("connectionId", self.connection_id);
+        data.string("clientId", self.connection_id);
+        times.push(times.now_ms, data.member("serverTime"));
+        push_epoch(self.epoch, data);
+        push_strings(self.session_filters, data.member("sessionFilters"));
+        json::push_array(
+            self.subscriptions,
+            data.member("subscriptions"),
+            |subscription, out| subscription.push_json(out),
+        );
+        push_strings(self.capabilities, data.member("capabilities"));
+        self.limits.push_json(data.member("limits"));
+        times.push(self.expires_at_ms, data.member("expiresAt"));
+        push_rows(self.resume, data.member("resume"));
+    }
+}
+
+impl ConnectionLimits {
+    fn push_json(self, out: &mut Vec<u8>) {
+        let mut limits = Object::open(out);
+        limits.integer("messageRateLimit", self.messages_per_minute);
+        limits.integer("maxSubscriptions", self.subscriptions_max);
+        limits.integer("maxMessageBytes", self.message_bytes_max);
+        limits.integer("heartbeatIntervalMs", self.heartbeat_interval_ms);
+        limits.close();
+    }
+}
+
+impl Subscription<'_> {
+    fn push_json(self, out: &mut Vec<u8>) {
+        let mut object = Object::open(out);
+        self.push_members(&mut object);
+        object.close();
+    }
+
+    fn push_members(self, object: &mut Object<'_>) {
+        json::push_plain(self.key, object.member("subscriptionKey"));
+        push_serialized(self.filter, object.member("filters"));
+    }
+}
+
+impl Subscribed<'_> {
+    fn push_members(self, data: &mut Object<'_>) {
+        match self {
+            Self::Many(subscriptions) => {
+                let keys = subscriptions.iter().map(|subscription| subscription.key);
+                json::push_array(keys, data.member("subscriptionKeys"), json::push_plain);
+                let filters = subscriptions.iter().map(|subscription| subscription.filter);
+                json::push_array(filters, data.member("filters"), push_serialized);
+            }
+            Self::One(subscription) => subscription.push_members(data),
+        }
+    }
+}
+
+/// How the message at hand writes times.
+#[derive(Clone, Copy)]
+struct Times {
+    dialect: Dialect,
+    now_ms: i64,
+}
+
+impl Times {
+    fn push(self, time_ms: i64, out: &mut Vec<u8>) {
+        match self.dialect {
+            Dialect::Keen => keen::push_time(time_ms, out),
+            Dialect::Observatory => observatory::push_time(time_ms, out),
+        }
+    }
+}
+
+fn push_epoch(epoch: Epoch, data: &mut Object<'_>) {
+    json::push_plain(epoch, data.member("epoch"));
+}
+
+fn push_id(id: Option<&MessageId>, data: &mut Object<'_>) {
+    match id {
+        Some(MessageId::Integer(integer)) => data.integer("id", *integer),
+        Some(MessageId::Text(text)) => data.string("id", text),
+        None => {}
+    }
+}
+
+fn push_keys(keys: &[SubscriptionKey], out: &mut Vec<u8>) {
+    json::push_array(keys, out, json::push_plain);
+}
+
+fn push_rows(rows: &[ResumeRow<'_>], out: &mut Vec<u8>) {
+    json::push_array(rows, out, |row, out| row.push_json(out));
+}
+
+fn push_seqs(streams: &[(StreamName<'_>, Seq)], out: &mut Vec<u8>) {
+    let mut object = Object::open(out);
+    for (stream, seq) in streams {
+        let value = object.member_named(|out| stream.push_json(out));
+        json::push_integer(seq.0, value);
+    }
+    object.close();
+}
+
+fn push_strings(texts: &[impl AsRef<str>], out: &mut Vec<u8>) {
+    json::push_array(texts, out, |text, out| {
+        json::push_string(text.as_ref(), out);
+    });
+}
+
+fn push_serialized(value: &impl Serialize, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, value).expect("only JSON values and filters: text keys, no failure");
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::dialect::{Outcome, SeqRange};
+
+    const NOW_MS: i64 = 1_795_341_600_000;
+    const EXPIRES_AT_MS: i64 = NOW_MS + 3_600_000;
+
+    fn encoded(dialect: Dialect, message: &ServerMessage<'_>) -> String {
+        let mut out = b"before".to_vec();
+        encode_message(dialect, message, NOW_MS, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        text.strip_prefix("before").unwrap().to_owned()
+    }
+
+    /// Checks both envelopes around the same `data`, in which `TIME` stands for `EXPIRES_AT_MS`
+    /// and `NOW` for the message's own time.
+    fn check(message: &ServerMessage<'_>, name: &str, data: &str) {
+        let keen = data
+            .replace("TIME", r#""2026-11-22T11:00:00.000Z""#)
+            .replace("NOW", r#""2026-11-22T10:00:00.000Z""#);
+        assert_eq!(
+            encoded(Dialect::Keen, message),
+            format!(
+                r#"{{"event_type":"{name}","timestamp":"2026-11-22T10:00:00.000Z","data":{keen}}}"#
+            ),
+        );
+        let name = name.strip_prefix("server_e").map_or(name, |_| "error");
+        let observatory = data
+            .replace("TIME", "1795345200000")
+            .replace("NOW", "1795341600000");
+        assert_eq!(
+            encoded(Dialect::Observatory, message),
+            format!(r#"{{"type":"{name}","timestamp":1795341600000,"data":{observatory}}}"#),
+        );
+    }
+
+    fn filter() -> Filter {
+        Filter::from_json(&json!({"toolNames": ["Bash"]})).unwrap()
+    }
+
+    fn text_id(text: &str) -> MessageId {
+        MessageId::Text(text.into())
+    }
+
+    #[test]
+    fn the_first_message_tells_what_the_connection_may_do() {
+        let everything = Filter::default();
+        check(
+            &ServerMessage::ConnectionEstablished(ConnectionEstablished {
+                connection_id: "c-1",
+                epoch: Epoch(0x0bad_cafe),
+                session_filters: &["a\"".into(), "b".into()],
+                subscriptions: &[Subscription {
+                    key: everything.key(),
+                    filter: &everything,
+                }],
+                capabilities: &["resume", "cursor"],
+                limits: ConnectionLimits {
+                    messages_per_minute: 100,
+                    subscriptions_max: 50,
+                    message_bytes_max: 16_384,
+                    heartbeat_interval_ms: 30_000,
+                },
+                expires_at_ms: EXPIRES_AT_MS,
+                resume: &[
+                    ResumeRow {
+                        stream: StreamName::Own,
+                        outcome: Outcome::Fresh {
+                            to: Seq(3),
+                            earliest: None,
+                        },
+                    },
+                    ResumeRow {
+                        stream: StreamName::Project("x"),
+                        outcome: Outcome::ResetUnseen,
+                    },
+                ],
+            }),
+            "connection_established",
+            concat!(
+                r#"{"connectionId":"c-1","clientId":"c-1","serverTime":NOW,"epoch":"0badcafe","#,
+                r#""sessionFilters":["a\"","b"],"#,
+                r#""subscriptions":[{"subscriptionKey":"44136fa355b3678a","filters":{}}],"#,
+                r#""capabilities":["resume","cursor"],"#,
+                r#""limits":{"messageRateLimit":100,"maxSubscriptions":50,"#,
+                r#""maxMessageBytes":16384,"heartbeatIntervalMs":30000},"expiresAt":TIME,"#,
+                r#""resume":[{"stream":"user","outcome":"fresh","to":3},"#,
+                r#"{"stream":"project/x","outcome":"reset"}]}"#,
+            ),
+        );
+    }
+
+    #[test]
+    fn positions_are_told_by_stream() {
+        check(
+            &ServerMessage::Cursor {
+                epoch: Epoch(1),
+                streams: &[
+                    (StreamName::Own, Seq(123)),
+                    (StreamName::Project("a\"b"), Seq(456)),
+                ],
+            },
+            "cursor",
+            r#"{"epoch":"00000001","streams":{"user":123,"project/a\"b":456}}"#,
+        );
+        check(
+            &ServerMessage::Cursor {
+                epoch: Epoch(1),
+                streams: &[],
+            },
+            "cursor",
+            r#"{"epoch":"00000001","streams":{}}"#,
+        );
+        check(
+            &ServerMessage::ReplayComplete {
+                stream: StreamName::Project("7"),
+                seq: Seq(9),
+            },
+            "replay_complete",
+            r#"{"stream":"project/7","seq":9}"#,
+        );
+    }
+
+    #[test]
+    fn the_answer_to_subscribe_has_the_shape_of_the_question() {
+        let filter = filter();
+        let key = filter.key();
+        let subscription = Subscription {
+            key,
+            filter: &filter,
+        };
+        let id = text_id("s1");
+        check(
+            &ServerMessage::SubscriptionConfirmed {
+                id: Some(&id),
+                subscribed: Subscribed::One(subscription),
+                at: &[(StreamName::Own, Seq(5))],
+                resume: &[],
+            },
+            "subscription_confirmed",
+            &format!(
+                r#"{{"subscriptionKey":"{key}","filters":{{"toolNames":["Bash"]}},"at":{{"user":5}},"id":"s1"}}"#
+            ),
+        );
+        check(
+            &ServerMessage::SubscriptionConfirmed {
+                id: None,
+                subscribed: Subscribed::Many(&[subscription]),
+                at: &[],
+                resume: &[ResumeRow {
+                    stream: StreamName::Own,
+                    outcome: Outcome::Resumed {
+                        from: Seq(1),
+                        to: Seq(2),
+                        earliest: Some(Seq(1)),
+                        lost: Some(SeqRange {
+                            from: Seq(1),
+                            to: Seq(1),
+                        }),
+                    },
+                }],
+            },
+            "subscription_confirmed",
+            &format!(
+                r#"{{"subscriptionKeys":["{key}"],"filters":[{{"toolNames":["Bash"]}}],"at":{{}},"resume":[{{"stream":"user","outcome":"resumed","from":1,"to":2,"earliest":1,"lost":{{"from":1,"to":1}}}}]}}"#
+            ),
+        );
+        check(
+            &ServerMessage::SubscriptionError {
+                id: Some(&id),
+                code: "INVALID_FILTERS",
+                message: "no \"x\"".into(),
+            },
+            "subscription_error",
+            r#"{"code":"INVALID_FILTERS","message":"no \"x\"","id":"s1"}"#,
+        );
+        check(
+            &ServerMessage::Unsubscribed {
+                id: Some(&MessageId::Integer(-3)),
+                subscription_keys: &[key, Filter::default().key()],
+            },
+            "unsubscribed",
+            &format!(r#"{{"subscriptionKeys":["{key}","44136fa355b3678a"],"id":-3}}"#),
+        );
+    }
+
+    #[test]
+    fn a_pong_tells_milliseconds_in_both_dialects() {
+        check(
+            &ServerMessage::Pong {
+                id: Some(&MessageId::Integer(i128::from(u64::MAX))),
+                echo: Some(&json!("12\n")),
+            },
+            "pong",
+            r#"{"timestamp":1795341600000,"echo":"12\n","id":18446744073709551615}"#,
+        );
+        let message = ServerMessage::Pong {
+            id: None,
+            echo: None,
+        };
+        check(&message, "pong", r#"{"timestamp":1795341600000}"#);
+    }
+
+    #[test]
+    fn tokens_are_told_with_their_times() {
+        check(
+            &ServerMessage::TokenExpiring {
+                expires_at_ms: EXPIRES_AT_MS,
+            },
+            "token_expiring",
+            r#"{"expiresAt":TIME}"#,
+        );
+        check(
+            &ServerMessage::TokenRefreshed {
+                id: Some(&text_id("t")),
+                expires_at_ms: EXPIRES_AT_MS,
+                added: &[ResumeRow {
+                    stream: StreamName::Project("8"),
+                    outcome: Outcome::Pending { from: Seq(2) },
+                }],
+                removed: &[StreamName::Project("7")],
+                removed_subscriptions: &[Filter::default().key()],
+            },
+            "token_refreshed",
+            concat!(
+                r#"{"expiresAt":TIME,"added":[{"stream":"project/8","outcome":"pending","from":2}],"#,
+                r#""removed":["project/7"],"removedSubscriptions":["44136fa355b3678a"],"id":"t"}"#,
+            ),
+        );
+    }
+
+    #[test]
+    fn refusals_and_warnings() {
+        let id = text_id("9");
+        check(
+            &ServerMessage::Error {
+                id: Some(&id),
+                code: "RATE_LIMIT_EXCEEDED",
+                message: "slow down".into(),
+                retry_after_ms: Some(250),
+            },
+            "server_error",
+            r#"{"code":"RATE_LIMIT_EXCEEDED","message":"slow down","retryAfter":250,"details":{"retryAfter":250},"id":"9"}"#,
+        );
+        check(
+            &ServerMessage::Error {
+                id: None,
+                code: "INVALID_MESSAGE",
+                message: "what?".into(),
+                retry_after_ms: None,
+            },
+            "server_error",
+            r#"{"code":"INVALID_MESSAGE","message":"what?"}"#,
+        );
+        check(
+            &ServerMessage::Lag {
+                queued_bytes: 2_097_152,
+                behind_ms: 40,
+            },
+            "lag",
+            r#"{"queuedBytes":2097152,"behindMs":40}"#,
+        );
+        check(
+            &ServerMessage::ServerShutdown {
+                message: "restarting",
+                reconnect_after_ms: 1_234,
+            },
+            "server_shutdown",
+            r#"{"message":"restarting","reconnectAfter":1234}"#,
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_of_a_peer_comes_back_as_it_was(
+            id in any::<String>(),
+            stream in any::<String>(),
+            message in any::<String>(),
+            keen in any::<bool>(),
+        ) {
+            let dialect = Dialect::ALL[usize::from(!keen)];
+            let id = text_id(&id);
+            let confirmed = ServerMessage::SubscriptionConfirmed {
+                id: Some(&id),
+                subscribed: Subscribed::Many(&[]),
+                at: &[(StreamName::Project(&stream), Seq(1))],
+                resume: &[],
+            };
+            let error = ServerMessage::Error {
+                id: Some(&id),
+                code: "INVALID_MESSAGE",
+                message: message.as_str().into(),
+                retry_after_ms: None,
+            };
+            let confirmed: Value = serde_json::from_str(&encoded(dialect, &confirmed)).unwrap();
+            let error: Value = serde_json::from_str(&encoded(dialect, &error)).unwrap();
+            let MessageId::Text(id) = &id else { unreachable!() };
+            prop_assert_eq!(&confirmed["data"]["id"], id.as_str());
+            prop_assert_eq!(&confirmed["data"]["at"][format!("project/{stream}")], 1);
+            prop_assert_eq!(&error["data"]["message"], message.as_str());
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! The two envelopes, and what a viewer may say.
+//!
+//! Owns every byte of JSON that leaves for a client and every word that a viewer may send: event
+//! envelopes ([`encode_event`]), the server's own messages ([`ServerMessage`]), cursors
+//! ([`Cursor`]), commands ([`Command`]) and the query of a viewer's request ([`ConnectQuery`]).
+//! Knows no connection, no subscription state and no clock: `now` is an argument, and the bytes
+//! are appended to the caller's buffer. The hub drives it.
+//! Source: the contract, sections 3 and 5 to 7.
+
+mod command;
+mod connect;
+mod cursor;
+mod encode;
+mod json;
+mod keen;
+mod message;
+mod observatory;
+mod publisher;
+mod resume;
+mod stream_name;
+mod strict;
+
+pub use command::{
+    Command, CommandError, Complaint, FiltersError, MessageId, Subscribe, TokenText, Unsubscribe,
+};
+pub use connect::{ConnectError, ConnectQuery, SubscribeScope, TreeMode};
+pub use cursor::{Cursor, CursorError};
+pub use encode::{encode_event, encode_replayed_event};
+pub use message::{
+    ConnectionEstablished, ConnectionLimits, ServerMessage, Subscribed, Subscription,
+    encode_message,
+};
+pub use publisher::{Nack, encode_ack, encode_nack, is_continue};
+pub use resume::{Outcome, ResumeRow, SeqRange};
+pub use stream_name::StreamName;
