@@ -13,3 +13,5 @@ pub mod auth; // tokens, keys, revocation, grants
 pub mod wire; // HTTP/1.1 and RFC 6455, sans-IO
 
 pub mod dialect; // the two envelopes, and what a viewer may say
+
+pub mod hub; // the heart of one core: numbering, subscriptions, outboxes

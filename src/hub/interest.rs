@@ -1,0 +1,363 @@
+//! Following streams of other cores: a core tells a project's owner that it has viewers of it, and
+//! gets every frame after the head that the owner answers, under the generation of that interest.
+//! Here too an operation of a viewer waits until all the streams that it reaches are ready.
+
+use compact_str::CompactString;
+
+use crate::event::{Seq, StreamKind};
+use crate::limits::ATTACH_TIMEOUT_MS;
+
+use super::frames::{Variant, Variants};
+use super::keyed::Key;
+use super::mail::Mail;
+use super::streams::{Interest, StreamSlot};
+use super::subscriptions::{Subscription, Target, plan};
+use super::viewer::{Operation, Waiting};
+use super::{Hub, Now};
+
+impl Hub {
+    // Makes sure that the front operation's streams are ready. `false`: it waits, or there is none.
+    pub(super) fn prepare(&mut self, now: Now, key: Key) -> bool {
+        let Some(viewer) = self.viewer(key) else {
+            return false;
+        };
+        let variant = viewer.variant;
+        if viewer.operations.is_empty() {
+            return false;
+        }
+        if viewer.waiting.is_none() {
+            let streams = self.streams_of_front(key);
+            for slot in &streams {
+                if let Some(state) = self.streams.state_mut(*slot) {
+                    state.live_mut().waiters.push(key);
+                }
+                self.ask_owner(*slot, variant);
+            }
+            let deadline_ms = now.ms() + ATTACH_TIMEOUT_MS;
+            if let Some(viewer) = self.viewer_mut(key) {
+                viewer.waiting = Some(Box::new(Waiting {
+                    streams,
+                    deadline_ms,
+                }));
+            }
+            self.peers.schedule(key, deadline_ms);
+        }
+        let waiting = self.viewer(key).and_then(|viewer| viewer.waiting.as_ref());
+        waiting.is_some_and(|waiting| {
+            waiting
+                .streams
+                .iter()
+                .all(|slot| self.is_ready(*slot, variant))
+        })
+    }
+
+    // The streams of other cores that the plan reaches once the front operation is carried out.
+    pub(super) fn streams_of_front(&mut self, key: Key) -> Vec<StreamSlot> {
+        let Some(peer) = self.peers.find(key) else {
+            return Vec::new();
+        };
+        let Some(viewer) = peer.viewer() else {
+            return Vec::new();
+        };
+        let mut subscriptions = viewer.subscriptions.clone();
+        let mut projects = peer.details.claims.projects.clone();
+        match viewer.operations.front() {
+            Some(Operation::Establish { initial }) => subscriptions.extend(initial.clone()),
+            Some(Operation::Refresh { claims, .. }) => projects = claims.projects.clone(),
+            Some(Operation::Subscribe { filters, .. }) => {
+                subscriptions.extend(filters.iter().cloned().map(Subscription::allowed));
+            }
+            Some(Operation::Unsubscribe { .. }) | None => return Vec::new(),
+        }
+        let mut slots = Vec::new();
+        for (target, _) in plan(&subscriptions, &projects) {
+            if let Target::Project(id) = target {
+                let slot = self.streams.find_or_insert(StreamKind::Project, &id);
+                if !self.streams.is_owned(slot) {
+                    slots.push(slot);
+                }
+            }
+        }
+        slots
+    }
+
+    // Asks the owner core for frames in this variant, unless it has been asked.
+    pub(super) fn ask_owner(&mut self, slot: StreamSlot, variant: Variant) {
+        let Some(state) = self.streams.state_mut(slot) else {
+            return;
+        };
+        let (owner, project) = (state.owner(), state.name.id.clone());
+        let live = state.live_mut();
+        let wanted = Variants::default().with(variant);
+        let asked = live
+            .remote
+            .asked
+            .map_or(Variants::default(), |(_, variants)| variants);
+        if asked.contains(wanted) {
+            return;
+        }
+        self.interest_generation = self.interest_generation.wrapping_add(1);
+        let (generation, variants) = (self.interest_generation, asked.union(wanted));
+        live.remote.asked = Some((generation, variants));
+        self.send(
+            owner,
+            Mail::Interest {
+                project,
+                generation,
+                variants,
+            },
+        );
+    }
+
+    pub(super) fn is_ready(&self, slot: StreamSlot, variant: Variant) -> bool {
+        let live = self
+            .streams
+            .state(slot)
+            .and_then(|state| state.live.as_ref());
+        let answered = live.and_then(|live| live.remote.answered);
+        answered.is_some_and(|(_, variants)| variants.contains(Variants::default().with(variant)))
+    }
+
+    pub(super) fn release_waiting(&mut self, key: Key) {
+        let Some(waiting) = self
+            .viewer_mut(key)
+            .and_then(|viewer| viewer.waiting.take())
+        else {
+            return;
+        };
+        for slot in waiting.streams {
+            if let Some(live) = self
+                .streams
+                .state_mut(slot)
+                .and_then(|state| state.live.as_mut())
+                && let Some(at) = live.waiters.iter().position(|waiter| *waiter == key)
+            {
+                live.waiters.swap_remove(at);
+            }
+            self.release_stream(slot);
+        }
+    }
+
+    pub(super) fn release_stream(&mut self, slot: StreamSlot) {
+        if let Some((project, owner, generation)) = self.streams.release(slot) {
+            self.send(
+                owner,
+                Mail::Uninterest {
+                    project,
+                    generation,
+                },
+            );
+        }
+    }
+
+    pub(super) fn handle_interest(
+        &mut self,
+        now: Now,
+        from: usize,
+        project: CompactString,
+        generation: u32,
+        variants: Variants,
+    ) {
+        let slot = self.streams.find_or_insert(StreamKind::Project, &project);
+        // What was numbered before is older than the head that is answered.
+        self.fan_out(now, slot);
+        let Some(state) = self.streams.state_mut(slot) else {
+            return;
+        };
+        let head = state.head;
+        let interests = &mut state.live_mut().interests;
+        interests.retain(|interest| interest.core != from);
+        interests.push(Interest {
+            core: from,
+            generation,
+            variants,
+        });
+        self.send(
+            from,
+            Mail::Interested {
+                project,
+                generation,
+                head,
+            },
+        );
+    }
+
+    pub(super) fn handle_uninterest(
+        &mut self,
+        from: usize,
+        project: &CompactString,
+        generation: u32,
+    ) {
+        let Some(slot) = self.streams.find(StreamKind::Project, project) else {
+            return;
+        };
+        if let Some(live) = self
+            .streams
+            .state_mut(slot)
+            .and_then(|state| state.live.as_mut())
+        {
+            live.interests
+                .retain(|interest| interest.core != from || interest.generation != generation);
+        }
+        self.streams.release(slot);
+    }
+
+    pub(super) fn handle_interested(
+        &mut self,
+        now: Now,
+        project: &CompactString,
+        generation: u32,
+        head: Seq,
+    ) {
+        let Some(slot) = self.streams.find(StreamKind::Project, project) else {
+            return;
+        };
+        let Some(state) = self.streams.state_mut(slot) else {
+            return;
+        };
+        let Some(live) = state.live.as_mut() else {
+            return;
+        };
+        if live
+            .remote
+            .asked
+            .is_none_or(|(asked, _)| asked != generation)
+        {
+            return;
+        }
+        live.remote.answered = live.remote.asked;
+        debug_assert!(state.head <= head, "an owner never goes back");
+        state.head = head;
+        let mut waiters = live.waiters.clone();
+        waiters.dedup();
+        for viewer in waiters {
+            self.advance_viewer(now, viewer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::{ConnectQuery, SubscribeScope};
+    use crate::event::Dialect;
+    use crate::hub::Bounds;
+    use crate::hub::rig::{Client, Rig, claims, event, seqs};
+
+    // A user of core 0, a project of core 1, a publisher beside the project.
+    fn apart() -> (Rig, String, String, Client) {
+        let mut rig = Rig::with(2, Bounds::default(), |_| {});
+        let (user, project) = (
+            rig.id_on(0, StreamKind::User),
+            rig.id_on(1, StreamKind::Project),
+        );
+        let publisher = rig.publisher(1);
+        (rig, user, project, publisher)
+    }
+
+    fn publish(rig: &mut Rig, publisher: Client, project: &str) {
+        rig.publish(publisher, &event(None, Some(project), 1));
+        rig.turn();
+    }
+
+    fn viewer_of(rig: &mut Rig, user: &str, project: &str, dialect: Dialect) -> Client {
+        let query = ConnectQuery {
+            subscribe: SubscribeScope::All,
+            ..ConnectQuery::default()
+        };
+        rig.connect(claims(user, &[project]), dialect, query)
+    }
+
+    #[test]
+    fn frames_follow_the_head_that_the_owner_answered() {
+        let (mut rig, user, project, publisher) = apart();
+        publish(&mut rig, publisher, &project);
+        let viewer = rig.viewer(&user, &[&project]);
+        rig.carry(0, 1);
+        publish(&mut rig, publisher, &project);
+        rig.settle();
+        let said = rig.read(viewer);
+        assert_eq!(said[0]["data"]["resume"][1]["to"], 1);
+        assert_eq!(seqs(&said), [2]);
+    }
+
+    #[test]
+    fn an_interest_given_back_and_taken_again_starts_anew() {
+        let (mut rig, user, project, publisher) = apart();
+        let first = rig.viewer(&user, &[&project]);
+        rig.settle();
+        publish(&mut rig, publisher, &project);
+        // The frame is on its way while the interest ends and another one begins.
+        rig.hubs[0].handle_disconnect(first.key);
+        let second = rig.viewer(&user, &[&project]);
+        rig.carry(1, 0);
+        assert!(rig.names(second).is_empty());
+        publish(&mut rig, publisher, &project);
+        rig.settle();
+        publish(&mut rig, publisher, &project);
+        rig.settle();
+        let said = rig.read(second);
+        assert_eq!(said[0]["data"]["resume"][1]["to"], 2);
+        assert_eq!(seqs(&said), [3]);
+        rig.hubs[0].handle_disconnect(second.key);
+        rig.settle();
+        assert_eq!(rig.stats[0].counters.interests.value(), 0);
+        publish(&mut rig, publisher, &project);
+        assert!(!rig.hubs[1].has_mail(0), "nobody there wants it any more");
+    }
+
+    #[test]
+    fn an_answer_to_an_older_interest_does_not_count() {
+        let (mut rig, user, project, publisher) = apart();
+        let first = rig.viewer(&user, &[&project]);
+        rig.carry(0, 1);
+        rig.hubs[0].handle_disconnect(first.key);
+        let second = rig.viewer(&user, &[&project]);
+        rig.carry(1, 0);
+        assert!(
+            rig.names(second).is_empty(),
+            "the answer was to the interest before"
+        );
+        publish(&mut rig, publisher, &project);
+        rig.settle();
+        publish(&mut rig, publisher, &project);
+        rig.settle();
+        assert_eq!(seqs(&rig.read(second)), [2]);
+    }
+
+    #[test]
+    fn a_second_dialect_joins_without_a_gap_for_the_first() {
+        let (mut rig, user, project, publisher) = apart();
+        let keen = viewer_of(&mut rig, &user, &project, Dialect::Keen);
+        rig.settle();
+        publish(&mut rig, publisher, &project);
+        let observatory = viewer_of(&mut rig, &user, &project, Dialect::Observatory);
+        publish(&mut rig, publisher, &project);
+        rig.carry(1, 0);
+        rig.carry(0, 1);
+        publish(&mut rig, publisher, &project);
+        rig.settle();
+        assert_eq!(seqs(&rig.read(keen)), [1, 2, 3]);
+        let said = rig.read(observatory);
+        assert_eq!(said[0]["data"]["resume"][1]["to"], 2);
+        assert_eq!(seqs(&said), [3]);
+    }
+
+    #[test]
+    fn a_viewer_that_the_owner_does_not_answer_in_time_is_closed() {
+        let (mut rig, user, project, _) = apart();
+        let viewer = rig.viewer(&user, &[&project]);
+        rig.wait(ATTACH_TIMEOUT_MS - 1);
+        rig.fire(viewer);
+        assert_eq!(rig.closing(viewer), None);
+        rig.wait(1);
+        rig.fire(viewer);
+        assert_eq!(rig.names(viewer), ["1011"]);
+        rig.settle();
+        assert_eq!(
+            rig.stats[0].counters.interests.value(),
+            0,
+            "nobody waits any more"
+        );
+    }
+}

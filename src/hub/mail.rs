@@ -1,0 +1,160 @@
+//! What cores say to each other. Mail is plain data: nothing in it is shared without an atomic
+//! count, and nothing in it names a socket. Between two cores it arrives in the order of sending.
+
+use compact_str::CompactString;
+
+use crate::auth::Revocation;
+use crate::event::{Event, Seq, StreamKind};
+
+use super::frames::{FrameBatch, Variants};
+use super::keyed::Key;
+
+/// One message from a core to another.
+#[derive(Debug)]
+pub enum Mail {
+    /// To every core: an administrator's order or question, answered by `Answer`.
+    Ask {
+        /// Names the asker's request.
+        id: Key,
+        /// What is wanted.
+        ask: Ask,
+    },
+    /// The answer to an `Ask`.
+    Answer {
+        /// The asker's request.
+        id: Key,
+        /// This core's part of the answer.
+        answer: Answer,
+    },
+    /// Owner core to an interested core: frames of a project, from the head that was answered on.
+    Frames {
+        /// The project.
+        project: CompactString,
+        /// The interest that they serve; older ones are ignored.
+        generation: u32,
+        /// The frames, at least in the variants that were asked for.
+        batch: Box<FrameBatch>,
+    },
+    /// A core with viewers of a project to the project's owner core: send frames from now on.
+    Interest {
+        /// The project.
+        project: CompactString,
+        /// Rises with each interest of this core in this project.
+        generation: u32,
+        /// Which encodings the viewers take.
+        variants: Variants,
+    },
+    /// The answer: every frame after `head` follows on this queue, under this generation.
+    Interested {
+        /// The project.
+        project: CompactString,
+        /// The interest that is answered.
+        generation: u32,
+        /// The last seq given before the first frame that will be sent.
+        head: Seq,
+    },
+    /// No event follows from this core: it drains.
+    NoMoreEvents,
+    /// No frame follows either.
+    NoMoreFrames,
+    /// Events for streams that the receiving core owns, in the publisher's order.
+    Publish(Vec<Submission>),
+    /// Owner core to the publisher's core: what became of submissions.
+    Receipts(Vec<Receipt>),
+    /// The core has no viewer of the project left.
+    Uninterest {
+        /// The project.
+        project: CompactString,
+        /// The interest that ends.
+        generation: u32,
+    },
+}
+
+/// One event on its way to the owner core of one of its streams.
+#[derive(Debug)]
+pub struct Submission {
+    /// The publish request that it belongs to, on the sender's core.
+    pub ticket: Key,
+    /// Its place in the request.
+    pub index: u32,
+    /// Which of the event's audiences this is for.
+    pub kind: StreamKind,
+    /// Hash of the token's `sub`: part of what makes a duplicate.
+    pub publisher: u128,
+    /// What it costs of the window between the two cores, in bytes.
+    pub bytes: u32,
+    /// When it was received, in monotonic nanoseconds.
+    pub received_ns: u64,
+    /// The event.
+    pub event: Event,
+}
+
+/// What became of the submissions of one request at one owner core.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The request, on the receiver's core.
+    pub ticket: Key,
+    /// How many submissions this settles, duplicates included.
+    pub settled: u32,
+    /// The bytes of the window that they give back.
+    pub bytes: u64,
+    /// Which of them were duplicates, by place in the request.
+    pub duplicates: Vec<u32>,
+}
+
+/// An administrator's order or question to one core.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// List the connections.
+    Connections,
+    /// Close the connections of a user, or one connection.
+    Disconnect(Target),
+    /// Take this revocation to heart and close what it hits.
+    Revoke(Revocation),
+    /// Forget a revocation.
+    Unrevoke(Revocation),
+}
+
+/// Whom to disconnect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The connection with this id.
+    Connection(CompactString),
+    /// Every connection of this user.
+    User(CompactString),
+}
+
+/// One core's part of an answer.
+#[derive(Debug)]
+pub enum Answer {
+    /// How many connections were closed, or revocations forgotten.
+    Count(u64),
+    /// The core cannot remember a further revocation.
+    Full,
+    /// The core's connections.
+    Rows(Vec<ConnectionRow>),
+}
+
+/// One connection, as an administrator sees it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionRow {
+    /// Its id, as told in `connection_established`.
+    pub connection_id: String,
+    /// The token's `sub`.
+    pub user_id: CompactString,
+    /// `keen`, `observatory` or `publisher`.
+    pub role: &'static str,
+    /// The client's address, where there is one.
+    pub remote: Option<CompactString>,
+    /// Milliseconds since the Unix epoch.
+    pub connected_at: i64,
+    /// The core that holds it.
+    pub core: usize,
+    /// Bytes waiting to be written.
+    pub queued_bytes: usize,
+    /// Frames written so far.
+    pub frames_written: u64,
+    /// Present subscriptions.
+    pub subscriptions: usize,
+}

@@ -1,0 +1,340 @@
+//! The heart of one core: numbers events, knows who wants them, and holds what each connection
+//! still has to be sent. Pure: no socket, clock, thread or randomness; the engine drives it.
+//!
+//! `handle_*` takes what happened, `poll_*` gives what follows: connections with bytes to write,
+//! deadlines for the wheel, mail for other cores, and `Action`s. `handle_turn_end` must close every
+//! turn: it fans out what the turn has numbered.
+
+mod admin;
+mod admission;
+mod attach;
+mod closing;
+mod command;
+mod drain;
+pub mod duplicates;
+pub mod frames;
+mod heartbeat;
+mod interest;
+pub mod keyed;
+pub mod mail;
+mod now;
+pub mod outbox;
+pub mod peers;
+mod publish;
+pub mod publisher;
+mod rate;
+#[cfg(test)]
+mod rig;
+mod route;
+mod rows;
+mod streams;
+mod subscriptions;
+mod users;
+mod viewer;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use compact_str::CompactString;
+
+use crate::auth::{Revocations, Verifier};
+
+use crate::counters::{CoreStats, Stages};
+use crate::event::{Epoch, Parser, Partition};
+use crate::limits::{MAIL_BYTES_PENDING_MAX, NACK_BYTES_QUEUED_MAX, STREAMS_IDLE_MAX};
+
+pub use admission::{Refused, ViewerRequest, refusal_of};
+pub use now::Now;
+pub use publish::Work;
+pub use route::Outgoing;
+
+use admin::PendingAsk;
+use admission::GivingWay;
+use drain::Drain;
+use duplicates::{Duplicates, Fingerprints};
+use keyed::{Key, Keyed};
+use mail::Answer;
+use peers::Peers;
+use publisher::{Outcome, Publisher, Request};
+use rate::ByteRate;
+use route::Waiting;
+use streams::{StreamSlot, Streams};
+
+/// What a hub is built with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// This core, below `partition.cores()`.
+    pub core: usize,
+    /// Which core owns which stream.
+    pub partition: Partition,
+    /// The present life of the event log.
+    pub epoch: Epoch,
+    /// Drawn once per process; the same on every core.
+    pub seed: u64,
+    /// What viewers and publishers are held to.
+    pub limits: Limits,
+    /// Connections a user, by tier; `individual` stands for unknown and absent tiers.
+    pub tiers: HashMap<CompactString, usize>,
+    /// Milliseconds between two pings.
+    pub heartbeat_interval_ms: u64,
+    /// Milliseconds that a written ping waits for a frame.
+    pub heartbeat_grace_ms: u64,
+}
+
+/// What viewers and publishers are held to: `limits.*` and `history.dedup_ids_max`.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// A viewer's messages in any minute.
+    pub messages_per_minute: usize,
+    /// A viewer's messages in any second.
+    pub messages_per_second: usize,
+    /// Bytes of one message of a viewer.
+    pub message_bytes_max: usize,
+    /// Subscriptions of one viewer.
+    pub subscriptions_max: usize,
+    /// Bytes in one connection's outbox.
+    pub outbox_bytes_max: usize,
+    /// Bytes in all outboxes of the node.
+    pub outbox_bytes_total: usize,
+    /// Bytes a second of one publisher's `sub`.
+    pub publish_bytes_per_second: u64,
+    /// Bytes received and not yet stored, on the node.
+    pub ingest_bytes_in_flight_max: u64,
+    /// Ids by which a core recognises duplicates.
+    pub dedup_ids_max: usize,
+}
+
+/// Hard caps of one core that a simulation makes small, so that it reaches them.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Bytes of frames that wait for one other core, above which no event is admitted.
+    pub mail_bytes_pending_max: usize,
+    /// Bytes of acks and nacks that wait for one publisher, above which it is not parsed.
+    pub nack_bytes_queued_max: usize,
+    /// Streams without subscriber that are remembered one by one.
+    pub streams_idle_max: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            mail_bytes_pending_max: MAIL_BYTES_PENDING_MAX,
+            nack_bytes_queued_max: NACK_BYTES_QUEUED_MAX,
+            streams_idle_max: STREAMS_IDLE_MAX,
+        }
+    }
+}
+
+/// The tokens that a hub judges by.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    /// Reads tokens.
+    pub verifier: Arc<Verifier>,
+    /// The revocations known when the core starts.
+    pub revocations: Revocations,
+}
+
+/// Something that the engine must do for a connection that has no outbox of its own here.
+#[derive(Debug)]
+pub enum Action {
+    /// A viewer that had to wait is admitted (its name among the peers) or refused.
+    Admitted {
+        /// The engine's name for the connection.
+        connection: Key,
+        /// Its name here, or why not.
+        outcome: Result<Key, admission::Refused>,
+    },
+    /// All cores have answered an administrator.
+    Asked {
+        /// The engine's name for the connection.
+        connection: Key,
+        /// The answers of all cores, taken together.
+        answer: Answer,
+    },
+    /// Everything in a POST is settled.
+    HttpPublished {
+        /// The engine's name for the connection.
+        connection: Key,
+        /// What to answer.
+        outcome: Outcome,
+    },
+}
+
+/// One core's state.
+pub struct Hub {
+    options: Options,
+    bounds: Bounds,
+    trust: Trust,
+    peers: Peers,
+    streams: Streams,
+    duplicates: Duplicates,
+    fingerprints: Fingerprints,
+    publishers: Keyed<Publisher>,
+    requests: Keyed<Request>,
+    byte_rates: HashMap<CompactString, ByteRate, ahash::RandomState>,
+    parser: Parser,
+    // What goes to each other core at the end of the turn.
+    outgoing: Vec<Outgoing>,
+    // Submissions of other cores that found no slot, in order of arrival.
+    waiting: VecDeque<Waiting>,
+    // Streams with frames of this turn.
+    touched: Vec<StreamSlot>,
+    // Publishers over WebSocket to whom an ack may be owed.
+    acks_due: Vec<Key>,
+    // Publishers that wait, and some that no longer do.
+    stalled: Vec<Key>,
+    giving_way: Vec<GivingWay>,
+    // Somebody went since the newcomers among them were last judged.
+    has_departures: bool,
+    asks: Keyed<PendingAsk>,
+    actions: VecDeque<Action>,
+    drain: Drain,
+    interest_generation: u32,
+    scratch: Vec<u8>,
+    // When the process last found that it had itself been stopped.
+    resumed_ms: u64,
+    // Unwritten bytes in the outboxes of all other cores, as last read.
+    foreign_outbox_bytes: usize,
+    stats: Arc<CoreStats>,
+    stages: Stages,
+}
+
+impl Hub {
+    /// An empty hub. `stats` is where it counts.
+    pub fn new(options: Options, trust: Trust, stats: Arc<CoreStats>) -> Self {
+        let (core, cores, seed) = (options.core, options.partition.cores(), options.seed);
+        let limits = &options.limits;
+        let windows_max = limits.ingest_bytes_in_flight_max / (cores * cores) as u64;
+        Self {
+            peers: Peers::new(Arc::clone(&stats), limits.outbox_bytes_max, seed),
+            streams: Streams::new(core, options.partition.clone(), STREAMS_IDLE_MAX, seed),
+            duplicates: Duplicates::new(limits.dedup_ids_max, seed),
+            fingerprints: Fingerprints::new(seed),
+            publishers: Keyed::default(),
+            requests: Keyed::default(),
+            byte_rates: HashMap::with_hasher(ahash::RandomState::with_seeds(seed, 19, 23, 29)),
+            parser: Parser::new(),
+            outgoing: (0..cores).map(|_| Outgoing::new(windows_max)).collect(),
+            waiting: VecDeque::new(),
+            touched: Vec::new(),
+            acks_due: Vec::new(),
+            stalled: Vec::new(),
+            giving_way: Vec::new(),
+            has_departures: false,
+            asks: Keyed::default(),
+            actions: VecDeque::new(),
+            drain: Drain::new(cores),
+            interest_generation: 0,
+            scratch: Vec::new(),
+            resumed_ms: 0,
+            foreign_outbox_bytes: 0,
+            stages: Stages::default(),
+            bounds: Bounds::default(),
+            options,
+            trust,
+            stats,
+        }
+    }
+
+    /// The same hub under other caps; to be called before anything else.
+    #[must_use]
+    pub fn with_bounds(mut self, bounds: Bounds) -> Self {
+        self.bounds = bounds;
+        self.streams.set_idle_max(bounds.streams_idle_max);
+        self
+    }
+
+    /// Closes a turn: whatever the turn has numbered is fanned out, and acks that are owed go out.
+    /// `foreign_outbox_bytes`: unwritten bytes in the outboxes of all other cores.
+    pub fn handle_turn_end(&mut self, now: Now, foreign_outbox_bytes: usize) {
+        self.foreign_outbox_bytes = foreign_outbox_bytes;
+        self.admit_waiting_submissions(now);
+        self.trust.revocations.handle_tick(now.wall_s());
+        self.fan_out_touched(now);
+        self.close_overfull(now);
+        self.send_acks();
+        self.check_giving_way(now);
+        self.forget_unstalled();
+        self.shed_outboxes(now);
+        self.advance_drain(now);
+        self.streams.forget_idle();
+        self.publish_gauges(now);
+    }
+
+    /// The next thing to do for a connection without outbox here.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// The connections.
+    pub fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
+    /// Whether nothing waits to be written to a connection.
+    pub fn is_written(&self, key: Key) -> bool {
+        self.peers
+            .find(key)
+            .is_none_or(|peer| peer.outbox().is_empty())
+    }
+
+    /// The connections, for writing.
+    pub fn peers_mut(&mut self) -> &mut Peers {
+        &mut self.peers
+    }
+
+    /// Reads tokens, and knows which are revoked.
+    pub fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    /// How long stages took.
+    pub fn stages_mut(&mut self) -> &mut Stages {
+        &mut self.stages
+    }
+
+    /// Shows the world how long stages took, at most once a second.
+    pub fn publish_stages(&mut self, now: Now) {
+        self.stages.publish(now.ms(), &self.stats);
+    }
+
+    /// Which core owns which stream.
+    pub fn partition(&self) -> &Partition {
+        &self.options.partition
+    }
+
+    /// Whether a turn is owed though nothing happened outside.
+    pub fn has_work(&self) -> bool {
+        !self.touched.is_empty()
+            || !self.acks_due.is_empty()
+            || !self.actions.is_empty()
+            || self.has_departures
+            || self.can_admit_waiting()
+            || self.can_go_on()
+    }
+
+    /// The earliest moment at which `handle_turn_end` must be called again though nothing happened,
+    /// in milliseconds of the monotonic clock.
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        let giving_way = self.giving_way.iter().map(|waiting| waiting.deadline_ms);
+        giving_way
+            .chain(self.patience_ends_ms())
+            .chain(self.drain.patience_ends_ms())
+            .min()
+    }
+
+    fn publish_gauges(&mut self, now: Now) {
+        let counters = &self.stats.counters;
+        counters.streams.set(self.streams.owned_len() as u64);
+        counters.interests.set(self.streams.interests_len() as u64);
+        counters.duplicates_window.set(self.duplicates.len() as u64);
+        counters
+            .duplicates_span_ms
+            .set(self.duplicates.span_ms(now.ms()));
+        counters
+            .revocations
+            .set(self.trust.revocations.len() as u64);
+        let in_flight: u64 = self.outgoing.iter().map(Outgoing::in_flight_bytes).sum();
+        counters.ingest_bytes_in_flight.set(in_flight);
+    }
+}

@@ -1,0 +1,401 @@
+//! Hubs under test: a clock turned by hand, mail carried by hand, and peers whose outboxes are read
+//! as the messages that a client would see.
+
+use std::collections::HashMap;
+use std::io::IoSlice;
+use std::rc::Rc;
+use std::sync::Arc;
+use tungstenite::protocol::frame::FrameHeader;
+
+use bytes::Bytes;
+use compact_str::CompactString;
+use serde_json::{Value, json};
+
+use crate::auth::{Claims, KeySet, Permission, Permissions, Revocations, Verifier};
+use crate::counters::{CoreStats, check_balance};
+use crate::dialect::{ConnectQuery, SubscribeScope};
+use crate::event::{BodyKind, Dialect, Epoch, Partition, StreamKind};
+
+use super::admission::Refused;
+use super::keyed::Key;
+use super::peers::Arrival;
+use super::{Action, Bounds, Hub, Limits, Now, Options, Trust, ViewerRequest, Work};
+
+pub const WALL_MS: i64 = 1_800_000_000_000;
+pub const EPOCH: Epoch = Epoch(0xe0);
+pub const OUTBOX_BYTES_MAX: usize = 20_000;
+pub const SECRET: &[u8] = b"a secret of the tests, and long enough";
+const RESPONSE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
+
+/// Some cores of one node.
+pub struct Rig {
+    pub hubs: Vec<Hub>,
+    pub stats: Vec<Arc<CoreStats>>,
+    pub now: Now,
+    connections: u64,
+}
+
+/// A connection, on the core that has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    pub core: usize,
+    pub key: Key,
+}
+
+impl Rig {
+    /// One core.
+    pub fn new() -> Self {
+        Self::with(1, Bounds::default(), |_| {})
+    }
+
+    /// Several, under the caps of `bounds`; `adjust` has its say on the limits.
+    pub fn with(cores: usize, bounds: Bounds, adjust: impl Fn(&mut Options)) -> Self {
+        let stats: Vec<Arc<CoreStats>> = (0..cores).map(|_| Arc::default()).collect();
+        let hubs = stats.iter().enumerate().map(|(core, stats)| {
+            let mut options = options(core, cores);
+            adjust(&mut options);
+            Hub::new(options, trust(), Arc::clone(stats)).with_bounds(bounds)
+        });
+        Self {
+            hubs: hubs.collect(),
+            stats: stats.clone(),
+            now: Now {
+                monotonic_ns: 1_000_000_000,
+                wall_ms: WALL_MS,
+            },
+            connections: 0,
+        }
+    }
+
+    /// The only core, or the first.
+    pub fn hub(&mut self) -> &mut Hub {
+        &mut self.hubs[0]
+    }
+
+    /// Lets time pass.
+    pub fn wait(&mut self, ms: u64) {
+        self.now.monotonic_ns += ms * 1_000_000;
+        self.now.wall_ms += ms as i64;
+    }
+
+    /// Ends a turn on every core.
+    pub fn turn(&mut self) {
+        self.now.monotonic_ns += 1;
+        for hub in &mut self.hubs {
+            hub.handle_turn_end(self.now, 0);
+        }
+    }
+
+    /// Carries what `from` has for `to`.
+    pub fn carry(&mut self, from: usize, to: usize) {
+        for mail in self.hubs[from].poll_mail(to) {
+            self.hubs[to].handle_mail(self.now, from, mail);
+        }
+    }
+
+    /// Turns and mail until nothing is left to carry.
+    pub fn settle(&mut self) {
+        let cores = self.hubs.len();
+        loop {
+            self.turn();
+            let pairs = (0..cores).flat_map(|from| (0..cores).map(move |to| (from, to)));
+            let waiting: Vec<_> = pairs
+                .filter(|(from, to)| self.hubs[*from].has_mail(*to))
+                .collect();
+            if waiting.is_empty() {
+                return;
+            }
+            for (from, to) in waiting {
+                self.carry(from, to);
+            }
+        }
+    }
+
+    /// A viewer of everything that `projects` and its own stream hold, in observatory.
+    pub fn viewer(&mut self, user: &str, projects: &[&str]) -> Client {
+        let query = ConnectQuery {
+            subscribe: SubscribeScope::All,
+            ..ConnectQuery::default()
+        };
+        self.connect(claims(user, projects), Dialect::Observatory, query)
+    }
+
+    /// A viewer that is let in at once.
+    pub fn connect(&mut self, claims: Claims, dialect: Dialect, query: ConnectQuery) -> Client {
+        let asked = self.ask_in(claims, dialect, query);
+        asked
+            .1
+            .expect("it need not wait")
+            .map(|key| Client { core: asked.0, key })
+            .expect("there is room")
+    }
+
+    /// A viewer that asks to be let in: on which core, and what that says.
+    pub fn ask_in(
+        &mut self,
+        claims: Claims,
+        dialect: Dialect,
+        query: ConnectQuery,
+    ) -> (usize, Option<Result<Key, Refused>>) {
+        let core = self.core_of(StreamKind::User, &claims.sub);
+        let arrival = self.arrival(claims);
+        let request = ViewerRequest {
+            arrival,
+            dialect,
+            query,
+        };
+        (core, self.hubs[core].handle_viewer(self.now, request))
+    }
+
+    /// A publisher for anybody, on `core`.
+    pub fn publisher(&mut self, core: usize) -> Client {
+        let claims = Claims {
+            permissions: Permissions::from_iter([Permission::PublishAny]),
+            ..claims("producer", &[])
+        };
+        let arrival = self.arrival(claims);
+        let key = self.hubs[core]
+            .handle_publisher(self.now, arrival)
+            .expect("publishers are let in");
+        Client { core, key }
+    }
+
+    /// A message of a publisher, parsed as far as it goes.
+    pub fn publish(&mut self, client: Client, text: &str) -> Work {
+        let hub = &mut self.hubs[client.core];
+        let text = Bytes::copy_from_slice(text.as_bytes());
+        let publisher = hub.handle_publisher_message(self.now, client.key, text);
+        publisher.map_or(Work::Idle, |publisher| hub.work(self.now, publisher))
+    }
+
+    /// The same publisher once more.
+    pub fn work(&mut self, client: Client) -> Work {
+        let hub = &mut self.hubs[client.core];
+        let publisher = hub
+            .peers()
+            .find(client.key)
+            .and_then(|peer| peer.publisher());
+        hub.work(self.now, publisher.expect("it publishes"))
+    }
+
+    /// A POST, parsed as far as it goes.
+    pub fn post(&mut self, claims: Claims, body: &str) -> Key {
+        self.connections += 1;
+        let connection = Key::from_u64(self.connections);
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let hub = &mut self.hubs[0];
+        let publisher =
+            hub.handle_post(self.now, connection, Rc::new(claims), body, BodyKind::Json);
+        hub.work(self.now, publisher);
+        publisher
+    }
+
+    /// A message of a viewer.
+    pub fn say(&mut self, client: Client, text: &Value) {
+        let hub = &mut self.hubs[client.core];
+        hub.handle_viewer_message(self.now, client.key, text.to_string().as_bytes());
+    }
+
+    /// Writes all that waits for a client and returns it, message by message; a close is
+    /// `{"close": code}`, a ping `{"ping": 0}`, the HTTP answer is left out.
+    pub fn read(&mut self, client: Client) -> Vec<Value> {
+        let bytes = self.write(client, usize::MAX);
+        let bytes = bytes.strip_prefix(RESPONSE).unwrap_or(&bytes);
+        messages(bytes)
+    }
+
+    /// Writes at most `bytes_max` bytes to a client.
+    pub fn write(&mut self, client: Client, bytes_max: usize) -> Vec<u8> {
+        let mut written = Vec::new();
+        let hub = &mut self.hubs[client.core];
+        while let Some(peer) = hub.peers().find(client.key) {
+            let mut slices = [IoSlice::new(&[]); 4];
+            let filled = peer.outbox().io_slices(&mut slices);
+            let bytes = slices[..filled]
+                .iter()
+                .flat_map(|slice| slice.to_vec())
+                .collect::<Vec<u8>>();
+            let taken = bytes.len().min(bytes_max - written.len());
+            if taken == 0 {
+                break;
+            }
+            written.extend_from_slice(&bytes[..taken]);
+            hub.peers_mut()
+                .handle_written(self.now, client.key, taken, |_| {});
+        }
+        written
+    }
+
+    /// The types of the messages that wait for a client; closes by their code.
+    pub fn names(&mut self, client: Client) -> Vec<String> {
+        self.read(client).iter().map(name_of).collect()
+    }
+
+    /// With what code a connection is being closed.
+    pub fn closing(&self, client: Client) -> Option<u16> {
+        let peer = self.hubs[client.core].peers().find(client.key)?;
+        peer.closing().map(|closing| closing.reason.code())
+    }
+
+    /// A sign of life.
+    pub fn hear(&mut self, client: Client) {
+        self.hubs[client.core].handle_sign_of_life(self.now, client.key);
+    }
+
+    /// Calls what is due at the present time for a connection, as its wheel would.
+    pub fn fire(&mut self, client: Client) -> bool {
+        while self.hubs[client.core].peers_mut().poll_deadline().is_some() {}
+        self.hubs[client.core].handle_deadline(self.now, client.key)
+    }
+
+    /// The first thing to do on the first core.
+    pub fn action(&mut self) -> Action {
+        self.hubs[0]
+            .poll_action()
+            .expect("there is something to do")
+    }
+
+    /// Fails where the accounts do not balance once all has settled.
+    pub fn check_balance(&self) {
+        let cores = self.stats.iter().map(|stats| &*stats.counters);
+        assert_eq!(check_balance(cores), Ok(()));
+    }
+
+    /// The core that owns a stream.
+    pub fn core_of(&self, kind: StreamKind, id: &str) -> usize {
+        self.hubs[0].partition().core_of(kind, id)
+    }
+
+    /// An id whose stream `core` owns.
+    pub fn id_on(&self, core: usize, kind: StreamKind) -> String {
+        let mut ids = (0..).map(|n| format!("id-{n}"));
+        ids.find(|id| self.core_of(kind, id) == core)
+            .expect("some id falls there")
+    }
+
+    fn arrival(&mut self, claims: Claims) -> Arrival {
+        self.connections += 1;
+        Arrival {
+            connection: Key::from_u64(self.connections),
+            claims: Rc::new(claims),
+            id: self.connections,
+            remote: None,
+            response: RESPONSE.to_vec(),
+        }
+    }
+}
+
+/// A token of `user` for an hour, that may see and publish to its own.
+pub fn claims(user: &str, projects: &[&str]) -> Claims {
+    let mut projects: Vec<CompactString> = projects.iter().map(|id| (*id).into()).collect();
+    projects.sort_unstable();
+    Claims {
+        sub: user.into(),
+        exp_s: (WALL_MS / 1_000) as u64 + 3_600,
+        iat_s: Some((WALL_MS / 1_000) as u64),
+        tier: None,
+        projects: projects.into(),
+        permissions: Permissions::from_iter([Permission::Subscribe, Permission::Publish]),
+        session: None,
+        jti: Some("jti".into()),
+    }
+}
+
+/// An event for `user` and `project`, with `pad` bytes more.
+pub fn event(user: Option<&str>, project: Option<&str>, pad: usize) -> String {
+    let mut event = json!({"type": "progress_update", "data": {"pad": "x".repeat(pad)}});
+    if let Some(user) = user {
+        event["user_id"] = json!(user);
+    }
+    if let Some(project) = project {
+        event["project_id"] = json!(project);
+    }
+    event.to_string()
+}
+
+/// The seqs of the events among `messages`.
+pub fn seqs(messages: &[Value]) -> Vec<u64> {
+    messages
+        .iter()
+        .filter_map(|message| message["seq"].as_u64())
+        .collect()
+}
+
+/// Frames as messages; see `Rig::read`.
+pub fn messages(bytes: &[u8]) -> Vec<Value> {
+    let (mut messages, mut at) = (Vec::new(), 0);
+    while at < bytes.len() {
+        let end = frame_end(bytes, at).expect("whole frames");
+        let payload = at
+            + match bytes[at + 1] {
+                126 => 4,
+                127 => 10,
+                _ => 2,
+            };
+        messages.push(match bytes[at] {
+            0x81 => serde_json::from_slice(&bytes[payload..end]).expect("texts are JSON"),
+            0x88 => json!({"close": u16::from_be_bytes([bytes[payload], bytes[payload + 1]])}),
+            0x89 => json!({"ping": 0}),
+            0x8a => json!({"pong": String::from_utf8_lossy(&bytes[payload..end])}),
+            other => panic!("a server sends no {other:#x}"),
+        });
+        at = end;
+    }
+    messages
+}
+
+fn name_of(message: &Value) -> String {
+    let event_type = message["type"].as_str().or(message["event_type"].as_str());
+    match (event_type, message["close"].as_u64()) {
+        (Some(name), _) => name.to_owned(),
+        (None, Some(code)) => code.to_string(),
+        (None, None) => message
+            .as_object()
+            .and_then(|object| object.keys().next().cloned())
+            .unwrap_or_default(),
+    }
+}
+
+fn trust() -> Trust {
+    let keys = KeySet::from_secret(SECRET).expect("a good secret");
+    let verifier = Arc::new(Verifier {
+        keys,
+        issuer: None,
+        audience: None,
+    });
+    Trust {
+        verifier,
+        revocations: Revocations::default(),
+    }
+}
+
+fn options(core: usize, cores: usize) -> Options {
+    Options {
+        core,
+        partition: Partition::new(cores, 7),
+        epoch: EPOCH,
+        seed: 7,
+        limits: Limits {
+            messages_per_minute: 100,
+            messages_per_second: 20,
+            message_bytes_max: 16_384,
+            subscriptions_max: 3,
+            outbox_bytes_max: OUTBOX_BYTES_MAX,
+            outbox_bytes_total: 1 << 30,
+            publish_bytes_per_second: 1 << 30,
+            ingest_bytes_in_flight_max: 1 << 30,
+            dedup_ids_max: 1_000,
+        },
+        tiers: HashMap::from([("individual".into(), 2)]),
+        heartbeat_interval_ms: 30_000,
+        heartbeat_grace_ms: 5_000,
+    }
+}
+
+/// The offset in `bytes` at which the server's frame that starts at `start` ends.
+fn frame_end(bytes: &[u8], start: usize) -> Option<usize> {
+    let mut cursor = std::io::Cursor::new(bytes.get(start..)?);
+    let (_, payload_len) = FrameHeader::parse(&mut cursor).ok()??;
+    let end = start + cursor.position() as usize + usize::try_from(payload_len).ok()?;
+    (end <= bytes.len()).then_some(end)
+}

@@ -1,0 +1,635 @@
+//! The road of an event from its publisher's core to every subscriber: to the owner cores, past
+//! the duplicates, to its number, and through `on_numbered` into frames.
+//!
+//! Between two cores a window bounds the bytes that are on their way. An owner core whose mail to
+//! others has no room admits nothing; what arrives then waits in order, and the windows fill, so
+//! that publishers are no longer read. Draining mail never waits for anything.
+
+use std::rc::Rc;
+
+use compact_str::CompactString;
+
+use crate::counters::Stage;
+use crate::dialect::StreamName;
+use crate::event::{Event, Seq, StreamKind};
+use crate::limits::CHUNK_BYTES_TARGET;
+
+use super::frames::{FrameBatch, Numbered, Variant};
+use super::keyed::Key;
+use super::mail::{Mail, Receipt, Submission};
+use super::streams::{Attached, StreamSlot};
+use super::users::UserSlot;
+use super::{Hub, Now};
+
+/// What goes to one other core.
+#[derive(Debug)]
+pub struct Outgoing {
+    submissions: Vec<Submission>,
+    receipts: Vec<Receipt>,
+    mail: Vec<Mail>,
+    // Bytes of frames in `mail`.
+    frame_bytes: usize,
+    // Bytes of submissions sent to the core and not yet settled, and their bound.
+    window_bytes: u64,
+    window_bytes_max: u64,
+}
+
+/// A submission of another core that waits for a slot.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    from: usize,
+    submission: Submission,
+}
+
+impl Outgoing {
+    pub(super) fn new(window_bytes_max: u64) -> Self {
+        Self {
+            submissions: Vec::new(),
+            receipts: Vec::new(),
+            mail: Vec::new(),
+            frame_bytes: 0,
+            window_bytes: 0,
+            window_bytes_max,
+        }
+    }
+
+    /// Bytes of submissions that were sent and not yet settled.
+    pub fn in_flight_bytes(&self) -> u64 {
+        self.window_bytes
+    }
+
+    fn has_room(&self, bytes: u64) -> bool {
+        // Anything enters an empty window, so that none is too small for the largest event.
+        self.window_bytes == 0 || self.window_bytes + bytes <= self.window_bytes_max
+    }
+
+    fn is_empty(&self) -> bool {
+        self.submissions.is_empty() && self.receipts.is_empty() && self.mail.is_empty()
+    }
+}
+
+impl Hub {
+    /// Whether there is mail for `core`.
+    pub fn has_mail(&self, core: usize) -> bool {
+        !self.outgoing[core].is_empty()
+    }
+
+    /// All mail for `core`, as one letter. Call it only when the letter can be sent.
+    pub fn poll_mail(&mut self, core: usize) -> Vec<Mail> {
+        let outgoing = &mut self.outgoing[core];
+        let mut letter = Vec::with_capacity(outgoing.mail.len() + 2);
+        if !outgoing.submissions.is_empty() {
+            letter.push(Mail::Publish(std::mem::take(&mut outgoing.submissions)));
+        }
+        if !outgoing.receipts.is_empty() {
+            letter.push(Mail::Receipts(std::mem::take(&mut outgoing.receipts)));
+        }
+        letter.append(&mut outgoing.mail);
+        outgoing.frame_bytes = 0;
+        letter
+    }
+
+    /// A letter's mail, in order.
+    pub fn handle_mail(&mut self, now: Now, from: usize, mail: Mail) {
+        match mail {
+            Mail::Ask { id, ask } => self.handle_ask(now, from, id, &ask),
+            Mail::Answer { id, answer } => self.handle_answer(id, answer),
+            Mail::Frames {
+                project,
+                generation,
+                batch,
+            } => self.handle_frames(now, &project, generation, *batch),
+            Mail::Interest {
+                project,
+                generation,
+                variants,
+            } => {
+                self.handle_interest(now, from, project, generation, variants);
+            }
+            Mail::Interested {
+                project,
+                generation,
+                head,
+            } => self.handle_interested(now, &project, generation, head),
+            Mail::NoMoreEvents => self.drain.handle_no_more_events(from),
+            Mail::NoMoreFrames => self.drain.handle_no_more_frames(from),
+            Mail::Publish(submissions) => self.handle_submissions(now, from, submissions),
+            Mail::Receipts(receipts) => self.handle_receipts(from, &receipts),
+            Mail::Uninterest {
+                project,
+                generation,
+            } => self.handle_uninterest(from, &project, generation),
+        }
+    }
+
+    pub(super) fn send(&mut self, core: usize, mail: Mail) {
+        if let Mail::Frames { batch, .. } = &mail {
+            self.outgoing[core].frame_bytes += batch.bytes_len();
+        }
+        self.outgoing[core].mail.push(mail);
+    }
+
+    // Whether an event may go to the owners of all its audiences now.
+    pub(super) fn has_room_for(&self, event: &Event, bytes: u64) -> bool {
+        let user = event.user.as_ref().map(|id| (StreamKind::User, id));
+        let project = event.project.as_ref().map(|id| (StreamKind::Project, id));
+        user.into_iter().chain(project).all(|(kind, id)| {
+            let owner = self.options.partition.core_of(kind, id);
+            if owner == self.options.core {
+                self.waiting.is_empty() && self.has_slot()
+            } else {
+                self.outgoing[owner].has_room(bytes)
+            }
+        })
+    }
+
+    // Sends a submission to its owner core, which may be this one.
+    pub(super) fn route(&mut self, now: Now, submission: Submission) {
+        let id = submission.stream_id();
+        let owner = self.options.partition.core_of(submission.kind, id);
+        let routed_ns = now.monotonic_ns.saturating_sub(submission.received_ns);
+        self.stages.record(Stage::Routed, routed_ns, 1);
+        if owner == self.options.core {
+            let receipt = self.admit(now, submission);
+            self.handle_receipt(&receipt);
+        } else {
+            self.outgoing[owner].window_bytes += u64::from(submission.bytes);
+            self.outgoing[owner].submissions.push(submission);
+        }
+    }
+
+    // Whether this core may number one more event: its mail to the others has room. The log's
+    // writer will have its say here as well.
+    fn has_slot(&self) -> bool {
+        self.outgoing
+            .iter()
+            .all(|outgoing| outgoing.frame_bytes < self.bounds.mail_bytes_pending_max)
+    }
+
+    fn handle_submissions(&mut self, now: Now, from: usize, submissions: Vec<Submission>) {
+        for submission in submissions {
+            if self.waiting.is_empty() && self.has_slot() {
+                self.admit_for(now, from, submission);
+            } else {
+                self.waiting.push_back(Waiting { from, submission });
+            }
+        }
+    }
+
+    pub(super) fn admit_waiting_submissions(&mut self, now: Now) {
+        while self.has_slot() {
+            let Some(Waiting { from, submission }) = self.waiting.pop_front() else {
+                return;
+            };
+            self.admit_for(now, from, submission);
+        }
+    }
+
+    // Whether a submission that waited could be admitted: room was made when the turn was over.
+    pub(super) fn can_admit_waiting(&self) -> bool {
+        !self.waiting.is_empty() && self.has_slot()
+    }
+
+    pub(super) fn has_waiting_submissions(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    pub(super) fn has_outgoing(&self) -> bool {
+        self.outgoing.iter().any(|outgoing| !outgoing.is_empty())
+    }
+
+    fn admit_for(&mut self, now: Now, from: usize, submission: Submission) {
+        let receipt = self.admit(now, submission);
+        let receipts = &mut self.outgoing[from].receipts;
+        // Receipts of one request and one turn are one.
+        match receipts
+            .last_mut()
+            .filter(|last| last.ticket == receipt.ticket)
+        {
+            Some(last) => last.absorb(receipt),
+            None => receipts.push(receipt),
+        }
+    }
+
+    // Numbers an event, unless its id was seen. The receipt is due at once until the log's writer
+    // makes it wait.
+    fn admit(&mut self, now: Now, submission: Submission) -> Receipt {
+        let Submission {
+            ticket,
+            index,
+            kind,
+            publisher,
+            bytes,
+            received_ns,
+            event,
+        } = submission;
+        let mut receipt = Receipt {
+            ticket,
+            settled: 1,
+            bytes: u64::from(bytes),
+            duplicates: Vec::new(),
+        };
+        let Some(id) = (match kind {
+            StreamKind::Project => event.project.clone(),
+            StreamKind::User => event.user.clone(),
+        }) else {
+            return receipt;
+        };
+        if let Some(event_id) = &event.event_id {
+            let fingerprint =
+                self.fingerprints
+                    .of((publisher, kind, id.as_str(), event_id.as_str()));
+            if self.duplicates.is_duplicate(now.ms(), fingerprint) {
+                receipt.duplicates.push(index);
+                return receipt;
+            }
+        }
+        let slot = self.streams.find_or_insert(kind, &id);
+        if let Some(seq) = self.streams.next_seq(slot) {
+            self.stages.record(
+                Stage::Numbered,
+                now.monotonic_ns.saturating_sub(received_ns),
+                1,
+            );
+            self.on_numbered(now, slot, seq, event, received_ns);
+        }
+        receipt
+    }
+
+    // The one entry between numbering and delivery: a local sequencer calls it in the same step, a
+    // clustered one when the number comes back.
+    fn on_numbered(
+        &mut self,
+        now: Now,
+        slot: StreamSlot,
+        seq: Seq,
+        event: Event,
+        received_ns: u64,
+    ) {
+        let Some(state) = self.streams.state_mut(slot) else {
+            return;
+        };
+        let Some(live) = state.live.as_mut() else {
+            return;
+        };
+        let variants = live.variants();
+        if variants.is_empty() {
+            return;
+        }
+        let stream = StreamName::from(&state.name);
+        let numbered = Numbered {
+            stream,
+            seq,
+            event,
+            received_ns,
+            numbered_ns: now.monotonic_ns,
+        };
+        live.pending.push(variants, numbered, &mut self.scratch);
+        let is_full = live.pending.bytes_len() >= CHUNK_BYTES_TARGET;
+        if !std::mem::replace(&mut live.touched, true) {
+            self.touched.push(slot);
+        }
+        if is_full {
+            self.fan_out(now, slot);
+        }
+    }
+
+    pub(super) fn fan_out_touched(&mut self, now: Now) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for slot in touched.drain(..) {
+            if let Some(live) = self
+                .streams
+                .state_mut(slot)
+                .and_then(|state| state.live.as_mut())
+            {
+                live.touched = false;
+            }
+            self.fan_out(now, slot);
+        }
+        // Whatever a fan-out touched anew comes with the next turn; the list's memory is kept.
+        touched.append(&mut self.touched);
+        self.touched = touched;
+    }
+
+    // Hands the frames of this turn to the subscribers here and to the cores that are interested.
+    pub(super) fn fan_out(&mut self, now: Now, slot: StreamSlot) {
+        let Some(state) = self.streams.state_mut(slot) else {
+            return;
+        };
+        let Some(live) = state.live.as_mut() else {
+            return;
+        };
+        let Some(batch) = std::mem::take(&mut live.pending).finish(slot) else {
+            return;
+        };
+        for interest in live.interests.clone() {
+            let Some(project) = self.streams.state(slot).map(|state| state.name.id.clone()) else {
+                return;
+            };
+            let mail = Mail::Frames {
+                project,
+                generation: interest.generation,
+                batch: Box::new(batch.clone()),
+            };
+            self.send(interest.core, mail);
+        }
+        self.deliver(now, slot, &Rc::new(batch));
+    }
+
+    // Frames of another core's stream: they count where they serve the present interest.
+    fn handle_frames(
+        &mut self,
+        now: Now,
+        project: &CompactString,
+        generation: u32,
+        mut batch: FrameBatch,
+    ) {
+        let Some(slot) = self.streams.find(StreamKind::Project, project) else {
+            return;
+        };
+        let Some(state) = self.streams.state_mut(slot) else {
+            return;
+        };
+        let answered = state.live.as_ref().and_then(|live| live.remote.answered);
+        if answered.is_none_or(|(answered, _)| answered != generation) {
+            return;
+        }
+        debug_assert!(
+            state.head < batch.metas[0].seq,
+            "frames come in order and once"
+        );
+        state.head = batch.last_seq();
+        batch.stream = slot;
+        self.deliver(now, slot, &Rc::new(batch));
+    }
+
+    // One reference and one slice for every subscriber that takes the whole batch; single frames
+    // for those with filters, and for an event's own user, who gets it on the own stream.
+    fn deliver(&mut self, now: Now, slot: StreamSlot, batch: &Rc<FrameBatch>) {
+        let Some(state) = self.streams.state(slot) else {
+            return;
+        };
+        let Some(live) = state.live.as_ref() else {
+            return;
+        };
+        let owners = self.owners(batch, state.name.kind);
+        let (peers, last) = (&mut self.peers, batch.metas.len() - 1);
+        let mut slow = Vec::new();
+        for variant in Variant::all() {
+            for Attached { viewer, filters } in &live.attached[variant.index()] {
+                let Some(user) = peers.find(*viewer).map(super::peers::Peer::user) else {
+                    continue;
+                };
+                let is_own = owners.contains(&Some(user));
+                let has_room = if filters.is_none() && !is_own {
+                    peers.push_shared(*viewer, batch, variant, 0, last)
+                } else {
+                    (0..=last).all(|index| {
+                        let keys = &batch.metas[index].keys;
+                        let is_theirs = is_own && owners[index] == Some(user);
+                        let is_wanted = filters
+                            .as_ref()
+                            .is_none_or(|any| any.iter().any(|filter| filter.matches(keys)));
+                        is_theirs
+                            || !is_wanted
+                            || peers.push_shared(*viewer, batch, variant, index, index)
+                    })
+                };
+                if has_room {
+                    peers.warn_of_lag(now, *viewer);
+                } else {
+                    slow.push(*viewer);
+                }
+            }
+        }
+        for viewer in slow {
+            self.close_slow(now, viewer, Some((slot, batch.metas[0].seq)));
+        }
+    }
+
+    // Whose event each frame of a project's batch is, as far as they have connections here. Empty
+    // on a user's own stream, and where no event has a user.
+    fn owners(&self, batch: &FrameBatch, kind: StreamKind) -> Vec<Option<UserSlot>> {
+        if kind == StreamKind::User || batch.metas.iter().all(|meta| meta.keys.user.is_none()) {
+            return Vec::new();
+        }
+        let find = |name: &CompactString| self.peers.users.find(name);
+        batch
+            .metas
+            .iter()
+            .map(|meta| meta.keys.user.as_ref().and_then(find))
+            .collect()
+    }
+
+    fn handle_receipts(&mut self, from: usize, receipts: &[Receipt]) {
+        for receipt in receipts {
+            self.outgoing[from].window_bytes -= receipt.bytes;
+            self.handle_receipt(receipt);
+        }
+    }
+
+    /// The largest outboxes, while the node holds more than it may and this core more than its
+    /// share: they go first.
+    pub(super) fn shed_outboxes(&mut self, now: Now) {
+        let total = self.options.limits.outbox_bytes_total;
+        let share = total / self.options.partition.cores();
+        let is_over = |hub: &Self| {
+            let bytes = hub.peers.outbox_bytes();
+            bytes > share && bytes + hub.foreign_outbox_bytes > total
+        };
+        if !is_over(self) {
+            return;
+        }
+        let open = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.closing().is_none());
+        let mut largest: Vec<(usize, Key)> = open
+            .map(|(key, peer)| (peer.outbox().bytes(), key))
+            .collect();
+        largest.sort_unstable();
+        while let Some((_, key)) = largest.pop().filter(|_| is_over(self)) {
+            self.close_slow(now, key, None);
+        }
+    }
+
+    /// Whether the viewer still counts: it is there and not closing.
+    pub(super) fn is_open(&self, key: Key) -> bool {
+        self.peers
+            .find(key)
+            .is_some_and(|peer| peer.closing().is_none())
+    }
+}
+
+impl Submission {
+    fn stream_id(&self) -> &str {
+        let id = match self.kind {
+            StreamKind::Project => &self.event.project,
+            StreamKind::User => &self.event.user,
+        };
+        id.as_deref().unwrap_or_default()
+    }
+}
+
+impl Receipt {
+    fn absorb(&mut self, other: Self) {
+        self.settled += other.settled;
+        self.bytes += other.bytes;
+        self.duplicates.extend(other.duplicates);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::rig::{Rig, claims, event, seqs};
+    use crate::hub::{Action, Bounds};
+
+    #[test]
+    fn an_event_of_two_audiences_comes_once_and_on_the_own_stream_to_its_user() {
+        let mut rig = Rig::new();
+        let (own, other) = (rig.viewer("ada", &["7"]), rig.viewer("bob", &["7"]));
+        let publisher = rig.publisher(0);
+        let events = [
+            event(None, Some("7"), 1),
+            event(Some("ada"), Some("7"), 1),
+            event(Some("ada"), None, 1),
+            event(Some("bob"), Some("7"), 1),
+        ];
+        rig.publish(publisher, &format!("[{}]", events.join(",")));
+        rig.turn();
+        let shown = |messages: Vec<serde_json::Value>| -> Vec<(String, u64)> {
+            let events = messages.iter().filter(|message| message["seq"].is_u64());
+            let mut shown: Vec<_> = events
+                .map(|event| {
+                    (
+                        event["stream"].as_str().unwrap_or_default().to_owned(),
+                        event["seq"].as_u64().unwrap_or(0),
+                    )
+                })
+                .collect();
+            shown.sort();
+            shown
+        };
+        let named = |stream: &str, seqs: &[u64]| {
+            seqs.iter()
+                .map(|seq| (stream.to_owned(), *seq))
+                .collect::<Vec<_>>()
+        };
+        let (ada, bob) = (shown(rig.read(own)), shown(rig.read(other)));
+        assert_eq!(
+            ada,
+            [named("project/7", &[1, 3]), named("user", &[1, 2])].concat()
+        );
+        assert_eq!(
+            bob,
+            [named("project/7", &[1, 2]), named("user", &[1])].concat()
+        );
+    }
+
+    #[test]
+    fn a_second_event_of_one_id_completes_only_the_stream_that_lacks_it() {
+        let mut rig = Rig::new();
+        let viewer = rig.viewer("ada", &["7"]);
+        let counts = |rig: &mut Rig, user: &str, audience: &str| {
+            rig.post(
+                claims(user, &["7"]),
+                &format!("{{\"type\":\"a\",\"event_id\":\"x\",{audience}}}"),
+            );
+            match rig.action() {
+                Action::HttpPublished { outcome, .. } => (outcome.accepted, outcome.duplicates),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(counts(&mut rig, "ada", "\"user_id\":\"ada\""), (1, 0));
+        assert_eq!(
+            counts(&mut rig, "ada", "\"user_id\":\"ada\",\"project_id\":7"),
+            (1, 0)
+        );
+        assert_eq!(
+            counts(&mut rig, "ada", "\"user_id\":\"ada\",\"project_id\":7"),
+            (0, 1)
+        );
+        assert_eq!(
+            counts(&mut rig, "bob", "\"project_id\":7"),
+            (1, 0),
+            "another publisher's id"
+        );
+        rig.turn();
+        assert_eq!(
+            seqs(&rig.read(viewer)),
+            [1, 2],
+            "of the project only bob's is not her own"
+        );
+        rig.check_balance();
+    }
+
+    #[test]
+    fn while_mail_has_no_room_submissions_wait_in_order_and_room_wakes_the_core() {
+        let bounds = Bounds {
+            mail_bytes_pending_max: 500,
+            ..Bounds::default()
+        };
+        let mut rig = Rig::with(3, bounds, |_| {});
+        let project = rig.id_on(1, StreamKind::Project);
+        let watcher = rig.id_on(2, StreamKind::User);
+        let viewer = rig.viewer(&watcher, &[&project]);
+        rig.settle();
+        rig.read(viewer);
+        let publisher = rig.publisher(0);
+        for pad in [600, 1, 2] {
+            rig.publish(publisher, &event(None, Some(&project), pad));
+            rig.carry(0, 1);
+            rig.turn();
+        }
+        assert!(rig.hubs[1].has_waiting_submissions());
+        assert!(!rig.hubs[1].has_work(), "it can only wait");
+        let local = rig.publisher(1);
+        assert_eq!(
+            rig.publish(local, &event(None, Some(&project), 3)),
+            crate::hub::Work::Stalled
+        );
+        rig.carry(1, 2);
+        assert!(rig.hubs[1].has_work(), "what waited may go on");
+        rig.turn();
+        assert_eq!(rig.work(local), crate::hub::Work::Idle);
+        rig.settle();
+        let pads = rig
+            .read(viewer)
+            .iter()
+            .filter_map(|event| Some(event["data"]["pad"].as_str()?.len()))
+            .collect::<Vec<_>>();
+        assert_eq!(pads, [600, 1, 2, 3]);
+        for client in [publisher, local] {
+            rig.read(client);
+        }
+        rig.check_balance();
+    }
+
+    #[test]
+    fn a_window_takes_anything_when_empty_and_then_only_what_fits() {
+        let mut window = Outgoing::new(1_000);
+        assert!(window.has_room(5_000));
+        window.window_bytes = 600;
+        assert!(window.has_room(400) && !window.has_room(401));
+    }
+
+    #[test]
+    fn the_largest_outboxes_go_first_and_only_until_the_node_is_within_its_bytes() {
+        let mut rig = Rig::with(1, Bounds::default(), |options| {
+            options.limits.outbox_bytes_total = 9_000;
+        });
+        let viewers = [
+            rig.viewer("ada", &[]),
+            rig.viewer("bob", &[]),
+            rig.viewer("cy", &[]),
+        ];
+        let publisher = rig.publisher(0);
+        for (user, pad) in [("ada", 5_000), ("bob", 3_000), ("cy", 1_000)] {
+            rig.publish(publisher, &event(Some(user), None, pad));
+        }
+        rig.turn();
+        let closes = viewers.map(|viewer| rig.closing(viewer));
+        assert_eq!(closes, [Some(4008), None, None]);
+    }
+}

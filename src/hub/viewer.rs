@@ -1,0 +1,125 @@
+//! One viewer: what it is subscribed to, what it has asked for and not yet been answered.
+
+use std::collections::VecDeque;
+
+use compact_str::CompactString;
+
+use crate::auth::Claims;
+use crate::dialect::{Cursor, MessageId, TreeMode, Unsubscribe};
+use crate::event::{Dialect, Filter};
+
+use super::frames::Variant;
+use super::rate::MessageRate;
+use super::streams::StreamSlot;
+use super::subscriptions::Subscription;
+
+/// The viewer's part of a connection.
+#[derive(Debug)]
+pub struct Viewer {
+    /// The shape of the messages it takes.
+    pub dialect: Dialect,
+    /// The encoding of the frames it takes.
+    pub variant: Variant,
+    /// The sessions of its query.
+    pub sessions: Box<[CompactString]>,
+    /// How it wants to see agent trees.
+    pub tree: Option<TreeMode>,
+    /// At most `limits.subscriptions_max`, each key once.
+    pub(super) subscriptions: Vec<Subscription>,
+    // The streams it is attached to, and where in their lists it stands.
+    pub(super) attachments: Vec<Attachment>,
+    // What it asked for, in order; the front one may be waiting for owner cores.
+    pub(super) operations: VecDeque<Operation>,
+    pub(super) waiting: Option<Box<Waiting>>,
+    // Cursors of streams that no subscription reaches yet.
+    pub(super) cursors: Option<Box<Cursor>>,
+    pub(super) rate: MessageRate,
+    // What came up before `connection_established`, which must be the first message, was said;
+    // `None` from then on. A viewer's rate bounds it.
+    pub(super) early: Option<Vec<Vec<u8>>>,
+    // Whether `token_expiring` was sent for the present token.
+    pub(super) is_warned_of_expiry: bool,
+}
+
+/// A place in a stream's list of subscribers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attachment {
+    pub stream: StreamSlot,
+    pub position: usize,
+}
+
+/// What the front operation waits for.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    /// Streams of other cores, held by one entry in their `waiters` each.
+    pub streams: Vec<StreamSlot>,
+    pub deadline_ms: u64,
+}
+
+/// Something that a viewer asked for and that must happen in order.
+#[derive(Debug)]
+pub(super) enum Operation {
+    /// The connection's first: attach the initial subscription, say `connection_established`.
+    Establish { initial: Option<Subscription> },
+    /// `refresh_token`, the new token being good.
+    Refresh {
+        id: Option<MessageId>,
+        claims: Box<Claims>,
+    },
+    /// `subscribe`, its filters being good.
+    Subscribe {
+        id: Option<MessageId>,
+        filters: Vec<Filter>,
+        is_list: bool,
+        cursor: Option<Cursor>,
+    },
+    /// `unsubscribe`.
+    Unsubscribe {
+        id: Option<MessageId>,
+        what: Unsubscribe,
+    },
+}
+
+impl Viewer {
+    /// A viewer that has not been told anything yet.
+    pub fn new(
+        dialect: Dialect,
+        sessions: Vec<CompactString>,
+        tree: Option<TreeMode>,
+        cursor: Option<Cursor>,
+    ) -> Self {
+        Self {
+            dialect,
+            variant: Variant::plain(dialect),
+            sessions: sessions.into(),
+            tree,
+            subscriptions: Vec::new(),
+            attachments: Vec::new(),
+            operations: VecDeque::new(),
+            waiting: None,
+            cursors: cursor.map(Box::new),
+            rate: MessageRate::default(),
+            early: Some(Vec::new()),
+            is_warned_of_expiry: false,
+        }
+    }
+
+    /// Takes the next operation; the queue of a viewer that waits for nothing holds no memory.
+    pub(super) fn next_operation(&mut self) -> Option<Operation> {
+        let next = self.operations.pop_front();
+        if self.operations.is_empty() {
+            self.operations = VecDeque::new();
+        }
+        next
+    }
+
+    /// Whether `connection_established` was said.
+    pub fn is_established(&self) -> bool {
+        self.early.is_none()
+    }
+
+    /// Its present subscriptions.
+    pub fn subscriptions(&self) -> &[Subscription] {
+        &self.subscriptions
+    }
+}
