@@ -1,0 +1,88 @@
+//! What kind of world a seed makes: how many cores, how small the bounds, how bad the network.
+
+use std::collections::HashMap;
+
+use sightline::event::{Epoch, Partition};
+use sightline::hub::{Bounds, Limits, Options};
+
+use crate::dice::Dice;
+
+/// See the module.
+pub struct Scenario {
+    pub cores: usize,
+    pub steps: usize,
+    pub seed: u64,
+    pub mailbox_letters: usize,
+    pub mail_delay_ms_max: u64,
+    pub link_bytes: usize,
+    pub writes_max: usize,
+    /// Whether the cores are stopped, and mail held up, now and then.
+    pub has_jams: bool,
+    /// Whether the drain begins while everything is under way.
+    pub drains_under_load: bool,
+    pub heartbeat_interval_ms: u64,
+    /// Whether clients that misbehave hardly ever stop it.
+    pub is_stubborn: bool,
+    pub limits: Limits,
+    pub bounds: Bounds,
+}
+
+pub const EPOCH: Epoch = Epoch(0xabcd_0123);
+/// Connections of one user.
+pub const TIER: usize = 4;
+
+impl Scenario {
+    pub fn new(seed: u64, steps: usize, dice: &mut Dice) -> Self {
+        let cores = dice.between(1, 4) as usize;
+        let outbox_bytes_max = dice.between(12_000, 50_000) as usize;
+        let is_crowded = dice.chance(15);
+        let is_metered = dice.chance(15);
+        let window_bytes = dice.between(600, 12_000);
+        Self {
+            cores,
+            steps,
+            seed,
+            mailbox_letters: dice.between(1, 4) as usize,
+            mail_delay_ms_max: dice.pick(&[0, 5, 60]),
+            link_bytes: dice.pick(&[600, 4_000, 30_000]),
+            writes_max: dice.pick(&[6, 64]),
+            has_jams: dice.chance(60),
+            drains_under_load: dice.chance(40),
+            is_stubborn: dice.chance(40),
+            heartbeat_interval_ms: dice.pick(&[2_000, 60_000]),
+            limits: Limits {
+                messages_per_minute: 100,
+                messages_per_second: dice.between(4, 20) as usize,
+                message_bytes_max: 16_384,
+                subscriptions_max: dice.between(2, 6) as usize,
+                outbox_bytes_max,
+                outbox_bytes_total: if is_crowded {
+                    outbox_bytes_max
+                } else {
+                    1 << 30
+                },
+                publish_bytes_per_second: if is_metered { 5_000 } else { 1 << 30 },
+                ingest_bytes_in_flight_max: window_bytes * (cores * cores) as u64,
+                dedup_ids_max: 100_000,
+            },
+            bounds: Bounds {
+                mail_bytes_pending_max: dice.between(1_000, 30_000) as usize,
+                nack_bytes_queued_max: dice.between(500, 4_000) as usize,
+                streams_idle_max: dice.between(1, 4) as usize,
+            },
+        }
+    }
+
+    pub fn options(&self, core: usize) -> Options {
+        Options {
+            core,
+            partition: Partition::new(self.cores, self.seed),
+            epoch: EPOCH,
+            seed: self.seed,
+            limits: self.limits.clone(),
+            tiers: HashMap::from([("individual".into(), TIER)]),
+            heartbeat_interval_ms: self.heartbeat_interval_ms,
+            heartbeat_grace_ms: 3_500,
+        }
+    }
+}
