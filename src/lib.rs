@@ -15,3 +15,5 @@ pub mod wire; // HTTP/1.1 and RFC 6455, sans-IO
 pub mod dialect; // the two envelopes, and what a viewer may say
 
 pub mod hub; // the heart of one core: numbering, subscriptions, outboxes
+
+pub mod engine; // the shell around a hub: sockets, timers, mailboxes

@@ -1,0 +1,105 @@
+//! The administrator's paths: which there are, what their bodies say, how their answers read.
+
+use serde_json::{Value, json};
+
+use crate::auth::{Revocation, RevokeRequest};
+use crate::hub::mail::{Answer, Ask, Target};
+use crate::wire::Method;
+use crate::wire::close::Refusal;
+
+use super::answer::Refused;
+
+/// An administrator's request, by method and path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    Connections,
+    Disconnect,
+    Revoke,
+    Unrevoke,
+}
+
+impl Route {
+    /// The route of a path below `/v1/admin/`, or the refusal.
+    pub fn of(method: Method, path: &str) -> Result<Self, Refused> {
+        match (path, method) {
+            ("connections", Method::Get) => Ok(Self::Connections),
+            ("disconnect", Method::Post) => Ok(Self::Disconnect),
+            ("revoke", Method::Post) => Ok(Self::Revoke),
+            ("revoke", Method::Delete) => Ok(Self::Unrevoke),
+            ("connections" | "disconnect" | "revoke", _) => Err(Refused::new(
+                Refusal::MethodNotAllowed,
+                "this path does not take this method",
+            )),
+            _ => Err(Refused::new(Refusal::NotFound, "no such path")),
+        }
+    }
+
+    /// What the request asks of every core.
+    pub fn ask(self, body: &[u8], now_s: u64) -> Result<Ask, Refused> {
+        match self {
+            Self::Connections => Ok(Ask::Connections),
+            Self::Disconnect => target(body).map(Ask::Disconnect),
+            Self::Revoke => revocation(body, now_s).map(Ask::Revoke),
+            Self::Unrevoke => revocation(body, now_s).map(Ask::Unrevoke),
+        }
+    }
+}
+
+/// The answer to an administrator: status and body.
+pub(super) fn answer(route: Route, answer: &Answer) -> (u16, String) {
+    match answer {
+        Answer::Count(count) if route == Route::Unrevoke => {
+            (200, json!({"removed": count}).to_string())
+        }
+        Answer::Count(count) => (200, json!({"closed": count}).to_string()),
+        Answer::Full => {
+            let message = "too many revocations are in force: undo some, or let some run out";
+            (
+                507,
+                json!({"error": {"code": "REVOCATIONS_FULL", "message": message}}).to_string(),
+            )
+        }
+        Answer::Rows(rows) => (200, json!({"connections": rows}).to_string()),
+    }
+}
+
+fn revocation(body: &[u8], now_s: u64) -> Result<Revocation, Refused> {
+    let request = RevokeRequest::parse(body).and_then(|request| request.into_revocation(now_s));
+    request.map_err(|error| Refused::new(Refusal::BadRequest, error.to_string()))
+}
+
+fn target(body: &[u8]) -> Result<Target, Refused> {
+    let expected = "the body is an object with either userId or connectionId, a string";
+    let bad = || Refused::new(Refusal::BadRequest, expected);
+    let Ok(Value::Object(object)) = serde_json::from_slice(body) else {
+        return Err(bad());
+    };
+    let text = |name: &str| object.get(name).and_then(Value::as_str);
+    match (object.len(), text("userId"), text("connectionId")) {
+        (1, Some(user), None) => Ok(Target::User(user.into())),
+        (1, None, Some(connection)) => Ok(Target::Connection(connection.into())),
+        _ => Err(bad()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(body: &str, expected: Option<&Target>) {
+        assert_eq!(target(body.as_bytes()).ok().as_ref(), expected, "{body}");
+    }
+
+    #[test]
+    fn a_disconnect_names_one_user_or_one_connection() {
+        check(r#"{"userId":"a"}"#, Some(&Target::User("a".into())));
+        check(
+            r#"{"connectionId":"0f"}"#,
+            Some(&Target::Connection("0f".into())),
+        );
+        check(r#"{"userId":"a","connectionId":"0f"}"#, None);
+        check(r#"{"userId":7}"#, None);
+        check("{}", None);
+        check("[", None);
+    }
+}

@@ -1,0 +1,141 @@
+//! What is known of each client address: its sockets, its seats, its handshakes. Bounded: an
+//! address without sockets is forgotten.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::Class;
+
+/// An address as it counts: IPv4 in full (mapped into IPv6 or not), IPv6 up to its /64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct AddressKey(IpAddr);
+
+impl AddressKey {
+    /// None for loopback, to which no limit applies.
+    pub(super) fn of(ip: IpAddr) -> Option<Self> {
+        let ip = ip.to_canonical();
+        (!ip.is_loopback()).then(|| match ip {
+            IpAddr::V4(_) => Self(ip),
+            IpAddr::V6(six) => Self(Ipv6Addr::from_bits(six.to_bits() & NETWORK_BITS).into()),
+        })
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Addresses {
+    handshakes_per_second: u32,
+    records: HashMap<AddressKey, Record>,
+    /// Records that have a socket, at most.
+    sockets_max: usize,
+    /// Records at which the idle ones are looked for.
+    sweep_at: usize,
+}
+
+impl Addresses {
+    pub(super) fn new(handshakes_per_second: u32, sockets_max: usize) -> Self {
+        Self {
+            handshakes_per_second,
+            records: HashMap::new(),
+            sockets_max,
+            sweep_at: SWEEP_AT_LEAST,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    pub(super) fn asking(&self, address: AddressKey) -> usize {
+        self.records.get(&address).map_or(0, |record| record.asking)
+    }
+
+    pub(super) fn seats(&self, address: AddressKey) -> usize {
+        self.records.get(&address).map_or(0, |record| record.seats)
+    }
+
+    pub(super) fn enter(&mut self, address: AddressKey, class: Class, now_ms: u64) {
+        let record = self.record(address, now_ms);
+        record.sockets += 1;
+        record.asking += usize::from(class == Class::Asking);
+        record.seats += usize::from(class.is_seat());
+    }
+
+    pub(super) fn leave(&mut self, address: AddressKey, class: Class) {
+        let Some(record) = self.records.get_mut(&address) else {
+            debug_assert!(false, "an address with a socket has a record");
+            return;
+        };
+        record.sockets -= 1;
+        record.asking -= usize::from(class == Class::Asking);
+        record.seats -= usize::from(class.is_seat());
+    }
+
+    /// One handshake of a token bucket that holds a second's worth. Errors: the milliseconds until
+    /// the next is there.
+    pub(super) fn take_handshake(&mut self, address: AddressKey, now_ms: u64) -> Result<(), u64> {
+        let per_second = u64::from(self.handshakes_per_second);
+        if per_second == 0 {
+            return Ok(());
+        }
+        self.record(address, now_ms).bucket.take(per_second, now_ms)
+    }
+
+    fn record(&mut self, address: AddressKey, now_ms: u64) -> &mut Record {
+        if self.records.len() >= self.sweep_at && !self.records.contains_key(&address) {
+            self.sweep(now_ms);
+        }
+        self.records.entry(address).or_default()
+    }
+
+    /// Forgets the addresses without socket whose bucket is full again; where too many remain, the
+    /// others without socket too. Each sweep is paid for by as many new addresses as it leaves.
+    fn sweep(&mut self, now_ms: u64) {
+        self.records
+            .retain(|_, record| record.sockets > 0 || !record.bucket.is_full(now_ms));
+        if self.records.len() > self.sockets_max.saturating_mul(2) {
+            self.records.retain(|_, record| record.sockets > 0);
+        }
+        self.sweep_at = SWEEP_AT_LEAST.max(self.records.len() * 2);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Record {
+    sockets: usize,
+    asking: usize,
+    seats: usize,
+    bucket: Bucket,
+}
+
+/// Kept as what was taken out, in thousandths, so that an untouched bucket is full and all zero.
+#[derive(Debug, Default)]
+struct Bucket {
+    taken_milli: u64,
+    updated_ms: u64,
+}
+
+impl Bucket {
+    fn take(&mut self, per_second: u64, now_ms: u64) -> Result<(), u64> {
+        let returned = now_ms
+            .saturating_sub(self.updated_ms)
+            .saturating_mul(per_second);
+        self.taken_milli = self.taken_milli.saturating_sub(returned);
+        self.updated_ms = self.updated_ms.max(now_ms);
+        let excess = (self.taken_milli + 1_000).saturating_sub(per_second * 1_000);
+        if excess > 0 {
+            return Err(excess.div_ceil(per_second));
+        }
+        self.taken_milli += 1_000;
+        Ok(())
+    }
+
+    /// A second fills it from empty.
+    fn is_full(&self, now_ms: u64) -> bool {
+        now_ms.saturating_sub(self.updated_ms) >= 1_000
+    }
+}
+
+/// The first 64 bits: what one host or site is given.
+const NETWORK_BITS: u128 = !0 << 64;
+/// Records below which no sweep is worth its while.
+const SWEEP_AT_LEAST: usize = 1_024;

@@ -1,0 +1,199 @@
+//! One socket and what is partial on it. A connection begins as HTTP; an upgrade makes a WebSocket
+//! of it, whose outbox and pulse are the hub's.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+use crate::auth::Claims;
+use crate::hub::keyed::Key;
+use crate::wire::control::ControlRate;
+use crate::wire::{Assembler, BodyDecoder, HeadParser, RequestHead};
+
+use super::admission::Ticket;
+use super::transport::Transport;
+
+/// One socket of a core. In this order, so that a write touches one cache line of it.
+#[derive(Debug)]
+#[repr(C)]
+pub(super) struct Connection {
+    pub transport: Transport,
+    /// The kernel took less than it was offered; an edge will tell when it takes more.
+    pub is_blocked: bool,
+    /// The socket may hold bytes that were not read: an edge came and nothing said otherwise since.
+    pub is_readable: bool,
+    /// It stands on the ready list.
+    pub is_ready: bool,
+    /// It stands on the list of publishers with more to parse, or of those that wait for room.
+    pub is_waiting: bool,
+    /// The edge that tells of the peer's end has come; it may not have been read to.
+    pub is_peer_closed: bool,
+    /// It was read to: the peer sends nothing more.
+    pub is_at_end: bool,
+    pub door: Door,
+    pub protocol: Protocol,
+    /// Bytes that were read and not yet taken: a partial head, or what waits behind an answer.
+    pub spill: Vec<u8>,
+    pub ticket: Ticket,
+    /// Where it comes from; `None` over a unix socket.
+    pub address: Option<SocketAddr>,
+    /// The client that a trusted proxy named.
+    pub forwarded: Option<IpAddr>,
+}
+
+/// Which listener a connection came through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// `listen`, where only this machine reaches it.
+    Local,
+    /// `ops.listen`: pages for operators, and nothing else.
+    Ops,
+    /// `listen`, open to the network.
+    Public,
+}
+
+/// What is spoken on a connection.
+#[derive(Debug)]
+pub(super) enum Protocol {
+    Http(Box<Http>),
+    WebSocket(WebSocket),
+}
+
+/// A connection that speaks HTTP.
+#[derive(Debug)]
+pub(super) struct Http {
+    pub parser: HeadParser,
+    pub state: HttpState,
+    /// The answer, and how much of it is written.
+    pub out: Vec<u8>,
+    pub written: usize,
+    /// When the head, or the next request, must have come; in milliseconds of the monotonic clock.
+    pub deadline_ms: u64,
+    /// When its entry in the wheel fires: no later than the deadline. `u64::MAX`: it has none.
+    pub timer_ms: u64,
+    /// The token of the previous request, so that a publisher's is verified once.
+    pub known: Option<(Box<str>, Rc<Claims>)>,
+}
+
+/// Where an HTTP connection is.
+#[derive(Debug)]
+pub(super) enum HttpState {
+    /// The last answer is under way; the socket is closed behind it.
+    Closing,
+    /// Waiting for a request head, or for the rest of one.
+    Head,
+    /// A body is coming.
+    Body(Box<BodyState>),
+    /// The hub, or another core, is at work on the request.
+    Waiting(Pending),
+}
+
+/// A request whose body is coming.
+#[derive(Debug)]
+pub(super) struct BodyState {
+    pub head: RequestHead,
+    pub decoder: BodyDecoder,
+    pub purpose: Purpose,
+    pub began_ms: u64,
+    pub received_bytes: u64,
+    /// Bytes that it holds of the core's share of `ingest_bytes_in_flight_max`.
+    pub charged_bytes: u64,
+    /// Since when it is not read because the share is used up, in monotonic milliseconds.
+    pub held_since_ms: Option<u64>,
+}
+
+/// What a body is for.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    Admin(super::admin::Route),
+    /// The request is refused already; the body is read only so that the connection can be kept.
+    Discard(Box<super::answer::Refused>),
+    Publish {
+        claims: Rc<Claims>,
+        kind: crate::event::BodyKind,
+    },
+}
+
+/// What an HTTP request waits for.
+#[derive(Debug)]
+pub(super) enum Pending {
+    /// A viewer waits for a place; the upgrade is answered when it is decided.
+    Admission(Box<crate::wire::Upgrade>),
+    /// All cores are asked.
+    Admin {
+        route: super::admin::Route,
+        is_keep_alive: bool,
+        origin: Option<Box<str>>,
+    },
+    /// A POST is parsed and routed under this name.
+    Publish {
+        publisher: Key,
+        is_keep_alive: bool,
+        origin: Option<Box<str>>,
+        charged_bytes: u64,
+    },
+}
+
+/// A connection that speaks frames.
+#[derive(Debug)]
+pub(super) struct WebSocket {
+    /// Its name among the hub's peers.
+    pub peer: Key,
+    pub assembler: Assembler,
+    pub control: ControlRate,
+    /// Its name among the hub's publishers, if it is one.
+    pub publisher: Option<Key>,
+    /// A publisher's message waits for room: nothing more is read.
+    pub is_stalled: bool,
+    /// When bytes last came, in milliseconds of the monotonic clock.
+    pub heard_ms: u64,
+    /// The wheel holds an entry that looks after a partial message.
+    pub is_timed: bool,
+    /// The peer said goodbye: nothing more is owed once our close is written.
+    pub has_closed: bool,
+    /// The peer said goodbye, or broke the protocol: what it sends is read and not looked at. To
+    /// leave it unread would reset the connection, and the peer might not read its close code.
+    pub is_deaf: bool,
+    /// Our close is with the kernel; only the peer's end is awaited.
+    pub is_finished: bool,
+}
+
+impl Connection {
+    /// Whether it may be read now.
+    pub fn wants_read(&self) -> bool {
+        match &self.protocol {
+            Protocol::Http(http) => http.wants_read(),
+            Protocol::WebSocket(socket) => !socket.is_stalled,
+        }
+    }
+
+    /// Whether reading it would bring something to do.
+    pub fn has_input(&self) -> bool {
+        self.wants_read() && (self.is_readable || !self.spill.is_empty())
+    }
+}
+
+impl Http {
+    // One thing at a time: while an answer is under way nothing more is read, so that answers leave in
+    // order and a peer that does not read them makes no more of them.
+    fn wants_read(&self) -> bool {
+        let is_held = match &self.state {
+            HttpState::Body(body) => body.held_since_ms.is_some(),
+            HttpState::Waiting(_) => true,
+            HttpState::Closing | HttpState::Head => false,
+        };
+        self.out.is_empty() && !is_held
+    }
+
+    /// One that waits for its first request.
+    pub fn new(deadline_ms: u64) -> Self {
+        Self {
+            parser: HeadParser::default(),
+            state: HttpState::Head,
+            out: Vec::new(),
+            written: 0,
+            deadline_ms,
+            timer_ms: u64::MAX,
+            known: None,
+        }
+    }
+}

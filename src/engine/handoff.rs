@@ -1,0 +1,304 @@
+//! Moving a connection to the core that owns its user: after its token is verified, before it is
+//! answered. The socket goes with all that was read of it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+use crate::auth::Claims;
+use crate::dialect::ConnectQuery;
+use crate::event::StreamKind;
+use crate::hub::keyed::Key;
+use crate::hub::peers::Arrival;
+use crate::hub::{Now, Refused as HubRefused, ViewerRequest};
+use crate::limits::BODY_BYTES_MAX;
+use crate::wire::handshake::write_switching_protocols;
+use crate::wire::{Assembler, RequestHead, Role, Upgrade};
+
+use super::admission::Ticket;
+use super::answer::Refused;
+use super::connection::{Connection, Door, Http, HttpState, Pending, Protocol, WebSocket};
+use super::event_loop::{Core, Letter, Timer};
+use super::transport::Transport;
+use crate::wire::control::ControlRate;
+
+/// A connection on its way to another core.
+#[derive(Debug)]
+pub struct Handoff {
+    // Its name on the core that it leaves.
+    left: Key,
+    transport: Transport,
+    ticket: Ticket,
+    address: Option<SocketAddr>,
+    forwarded: Option<IpAddr>,
+    door: Door,
+    spill: Vec<u8>,
+    claims: Claims,
+    token: Box<str>,
+    request: Verified,
+}
+
+/// A request whose token is good.
+#[derive(Debug)]
+pub(super) enum Verified {
+    /// `POST /v1/events`.
+    Post(Box<RequestHead>),
+    /// An upgrade.
+    Upgrade(Box<Upgrade>, Box<ConnectQuery>),
+}
+
+impl Handoff {
+    /// Bytes of the connection that were read before it left.
+    pub(super) fn append(&mut self, bytes: &[u8]) {
+        self.spill.extend_from_slice(bytes);
+    }
+}
+
+impl Core {
+    /// The hand-off of the connection that was `key`, while it waits to be sent.
+    pub(super) fn last_handoff(&mut self, key: Key) -> Option<&mut Handoff> {
+        match self.backlog[self.handed_to.take()?].back_mut()? {
+            Letter::Adopt(handoff) if handoff.left == key => Some(handoff),
+            _ => None,
+        }
+    }
+
+    /// Carries out a request whose token is good, on the core that owns its user: here, or after a
+    /// hand-off.
+    pub(super) fn go_on(
+        &mut self,
+        now: Now,
+        key: Key,
+        claims: Rc<Claims>,
+        token: Box<str>,
+        request: Verified,
+    ) {
+        let owner = self.hub.partition().core_of(StreamKind::User, &claims.sub);
+        if owner == self.index {
+            return self.carry_out(now, key, claims, token, request);
+        }
+        let Some(connection) = self.take_out(key) else {
+            return;
+        };
+        let Connection {
+            transport,
+            ticket,
+            address,
+            forwarded,
+            door,
+            spill,
+            ..
+        } = connection;
+        let handoff = Handoff {
+            left: key,
+            claims: Rc::unwrap_or_clone(claims),
+            transport,
+            ticket,
+            address,
+            forwarded,
+            door,
+            spill,
+            token,
+            request,
+        };
+        self.post(owner, Letter::Adopt(Box::new(handoff)));
+        self.handed_to = Some(owner);
+    }
+
+    /// Takes over a connection from another core. It goes straight on the ready list: no edge tells
+    /// of what it holds already.
+    pub(super) fn adopt(&mut self, now: Now, handoff: Handoff) {
+        let Handoff {
+            transport,
+            ticket,
+            address,
+            forwarded,
+            door,
+            spill,
+            claims,
+            token,
+            request,
+            ..
+        } = handoff;
+        self.stats.counters.connections_adopted.add(1);
+        let connection = Connection {
+            transport,
+            ticket,
+            address,
+            forwarded,
+            door,
+            protocol: Protocol::Http(Box::new(Http::new(now.ms()))),
+            spill,
+            is_readable: true,
+            is_blocked: false,
+            is_ready: false,
+            is_waiting: false,
+            is_peer_closed: false,
+            is_at_end: false,
+        };
+        let Some(key) = self.insert(connection) else {
+            return;
+        };
+        self.carry_out(now, key, Rc::new(claims), token, request);
+        self.mark_ready(key);
+    }
+
+    fn carry_out(
+        &mut self,
+        now: Now,
+        key: Key,
+        claims: Rc<Claims>,
+        token: Box<str>,
+        request: Verified,
+    ) {
+        match request {
+            Verified::Post(head) => {
+                if let Some(http) = self.http(key) {
+                    http.known = Some((token, Rc::clone(&claims)));
+                }
+                self.begin_post(now, key, *head, claims);
+            }
+            Verified::Upgrade(upgrade, query) => self.upgrade(now, key, claims, upgrade, *query),
+        }
+    }
+
+    fn upgrade(
+        &mut self,
+        now: Now,
+        key: Key,
+        claims: Rc<Claims>,
+        upgrade: Box<Upgrade>,
+        query: ConnectQuery,
+    ) {
+        let Some(arrival) = self.arrival(key, claims, &upgrade) else {
+            return;
+        };
+        match upgrade.role {
+            Role::Publisher => {
+                let outcome = self.hub.handle_publisher(now, arrival);
+                self.answer_upgrade(now, key, &upgrade, outcome);
+            }
+            Role::Viewer(dialect) => match self.hub.handle_viewer(
+                now,
+                ViewerRequest {
+                    arrival,
+                    dialect,
+                    query,
+                },
+            ) {
+                Some(outcome) => self.answer_upgrade(now, key, &upgrade, outcome),
+                None => {
+                    if let Some(http) = self.http(key) {
+                        http.state = HttpState::Waiting(Pending::Admission(upgrade));
+                    }
+                }
+            },
+        }
+    }
+
+    /// The hub has decided on a viewer that waited.
+    pub(super) fn finish_upgrade(&mut self, now: Now, key: Key, outcome: Result<Key, HubRefused>) {
+        let Some(http) = self.http(key) else {
+            // The socket ended while the hub decided.
+            if let Ok(peer) = outcome {
+                self.hub.handle_disconnect(peer);
+            }
+            return;
+        };
+        let state = std::mem::replace(&mut http.state, HttpState::Closing);
+        if let HttpState::Waiting(Pending::Admission(upgrade)) = state {
+            self.answer_upgrade(now, key, &upgrade, outcome);
+            self.mark_ready(key);
+        }
+    }
+
+    fn answer_upgrade(
+        &mut self,
+        now: Now,
+        key: Key,
+        upgrade: &Upgrade,
+        outcome: Result<Key, HubRefused>,
+    ) {
+        match outcome {
+            Ok(peer) => {
+                let publisher = self
+                    .hub
+                    .peers()
+                    .find(peer)
+                    .and_then(crate::hub::peers::Peer::publisher);
+                let message_bytes_max = if publisher.is_some() {
+                    BODY_BYTES_MAX
+                } else {
+                    self.options.message_bytes_max
+                };
+                let Some(connection) = self.connections.find_mut(key) else {
+                    return;
+                };
+                connection.protocol = Protocol::WebSocket(WebSocket {
+                    peer,
+                    assembler: Assembler::new(message_bytes_max),
+                    control: ControlRate::default(),
+                    publisher,
+                    heard_ms: now.ms(),
+                    is_timed: false,
+                    is_stalled: false,
+                    has_closed: false,
+                    is_deaf: false,
+                    is_finished: false,
+                });
+            }
+            Err(HubRefused {
+                refusal,
+                message,
+                retry_after_s,
+            }) => {
+                let refused = Refused {
+                    refusal,
+                    message: message.into(),
+                    retry_after_s,
+                };
+                self.refuse_upgrade(now, key, Some(upgrade), &refused);
+            }
+        }
+    }
+
+    fn arrival(&mut self, key: Key, claims: Rc<Claims>, upgrade: &Upgrade) -> Option<Arrival> {
+        let mut id = [0; 8];
+        if getrandom::fill(&mut id).is_err() {
+            // The system has no randomness to give: the clock and the key tell connections apart.
+            id = (self.options.clock.monotonic_ns() ^ key.to_u64().rotate_left(32)).to_le_bytes();
+        }
+        let mut response = Vec::with_capacity(160);
+        write_switching_protocols(&mut response, upgrade);
+        let connection = self.connections.find(key)?;
+        let remote = match (connection.forwarded, connection.address) {
+            (Some(client), _) => Some(compact_str::format_compact!("{client}")),
+            (None, address) => address.map(|address| compact_str::format_compact!("{address}")),
+        };
+        Some(Arrival {
+            connection: key,
+            claims,
+            id: u64::from_le_bytes(id),
+            remote,
+            response,
+        })
+    }
+
+    pub(super) fn http(&mut self, key: Key) -> Option<&mut Http> {
+        match &mut self.connections.find_mut(key)?.protocol {
+            Protocol::Http(http) => Some(http),
+            Protocol::WebSocket(_) => None,
+        }
+    }
+
+    /// Sets the time of a connection that speaks HTTP. It has one entry in the wheel, which fires no
+    /// later than its deadline and is set anew where that has moved away: a busy connection moves it
+    /// with every request.
+    pub(super) fn set_deadline(&mut self, key: Key, deadline_ms: u64) {
+        let Some(http) = self.http(key) else { return };
+        http.deadline_ms = deadline_ms;
+        if deadline_ms < http.timer_ms {
+            http.timer_ms = deadline_ms;
+            self.wheel.insert(deadline_ms, Timer::Connection(key));
+        }
+    }
+}

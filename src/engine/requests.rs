@@ -1,0 +1,400 @@
+//! HTTP on a connection: heads become routes, tokens are read, upgrades are verified. One request at a
+//! time: what is pipelined behind it waits in the spill.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+use tracing::debug;
+
+use crate::auth::{self, Claims, TokenError};
+use crate::dialect::ConnectQuery;
+use crate::event::BodyKind;
+use crate::hub::keyed::Key;
+use crate::hub::{Now, refusal_of};
+use crate::limits::{ADMIN_BODY_BYTES_MAX, BODY_BYTES_MAX, HEAD_TIMEOUT_MS};
+use crate::wire::close::Refusal;
+use crate::wire::handshake::{Token, is_upgrade};
+use crate::wire::proxy::Origination;
+use crate::wire::{BodyFraming, Method, RequestHead, Role, Upgrade};
+
+use super::admin::Route;
+use super::admission::{Class, Refused as NotAdmitted};
+use super::answer::{Framing, Refused};
+use super::connection::{Door, HttpState, Protocol, Purpose};
+use super::event_loop::Core;
+use super::handoff::Verified;
+
+/// Where a request comes from, as far as it concerns us.
+pub(super) struct Caller {
+    /// The page's origin, which the policy allows.
+    pub origin: Option<Box<str>>,
+}
+
+impl Core {
+    /// Bytes of a connection that speaks HTTP. Returns how many it took; 0: more are needed, or an
+    /// answer comes first.
+    pub(super) fn handle_http(&mut self, now: Now, key: Key, bytes: &[u8]) -> usize {
+        let Some(http) = self.http(key) else { return 0 };
+        match &mut http.state {
+            HttpState::Waiting(_) => 0,
+            // What follows a refusal is not a request: it is read and dropped until the peer ends.
+            HttpState::Closing => bytes.len(),
+            HttpState::Body(_) => self.handle_body_bytes(now, key, bytes),
+            HttpState::Head => {
+                let parsed = catch_unwind(AssertUnwindSafe(|| http.parser.handle_bytes(bytes)));
+                let Ok(parsed) = parsed else {
+                    self.stats.counters.panics.add(1);
+                    self.remove(key);
+                    return bytes.len();
+                };
+                match parsed {
+                    Ok(None) => {
+                        self.begin_head(now, key);
+                        0
+                    }
+                    Ok(Some((taken, head))) => {
+                        self.stats.counters.http_requests.add(1);
+                        self.route(now, key, head);
+                        taken
+                    }
+                    Err(error) => {
+                        self.refuse(
+                            now,
+                            key,
+                            &Refused::new(error.refusal(), error.to_string()),
+                            Framing::default(),
+                        );
+                        bytes.len()
+                    }
+                }
+            }
+        }
+    }
+
+    // The first bytes of a further request start its time.
+    fn begin_head(&mut self, now: Now, key: Key) {
+        let Some(connection) = self.connections.find(key) else {
+            return;
+        };
+        let Protocol::Http(http) = &connection.protocol else {
+            return;
+        };
+        if http.deadline_ms > now.ms() + HEAD_TIMEOUT_MS {
+            self.set_deadline(key, now.ms() + HEAD_TIMEOUT_MS);
+        }
+    }
+
+    fn route(&mut self, now: Now, key: Key, head: RequestHead) {
+        let caller = match self.caller(now, key, &head) {
+            Ok(caller) => caller,
+            Err(refused) => return self.refuse(now, key, &refused, Framing::default()),
+        };
+        let door = self
+            .connections
+            .find(key)
+            .map_or(Door::Public, |connection| connection.door);
+        let path = head.path();
+        if head.method() == Method::Options && path.starts_with("/v1/") {
+            return self.answer_preflight(now, key, &head, &caller);
+        }
+        if self.options.pages.needs_admin(path).is_some() {
+            return self.answer_page(now, key, &head, &caller, door);
+        }
+        if door == Door::Ops {
+            let refused = Refused::new(Refusal::NotFound, "no such path on ops.listen");
+            return self.refuse(now, key, &refused, Framing::default());
+        }
+        match path {
+            "/v1/events" => self.handle_post(now, key, head, &caller),
+            "/" | "/keen" | "/observatory" | "/ws" | "/v1/publish" => {
+                self.handle_upgrade(now, key, &head)
+            }
+            _ => match path.strip_prefix("/v1/admin/") {
+                Some(rest) => {
+                    let route = Route::of(head.method(), rest);
+                    self.handle_admin(now, key, head, &caller, route);
+                }
+                None if is_upgrade(&head) => self.handle_upgrade(now, key, &head),
+                None => {
+                    let refused = Refused::new(Refusal::NotFound, "no such path");
+                    self.refuse_request(now, key, head, &caller, refused);
+                }
+            },
+        }
+    }
+
+    // Origin and forwarded address, the same for all requests.
+    fn caller(&mut self, now: Now, key: Key, head: &RequestHead) -> Result<Caller, Refused> {
+        let options = &self.options;
+        let Some(connection) = self.connections.find_mut(key) else {
+            return Ok(Caller { origin: None });
+        };
+        let (mut is_secure, mut host) = (false, head.host());
+        if let Some(address) = connection.address {
+            let from = Origination::resolve(head, address.ip(), false, &options.trusted_proxies);
+            (is_secure, host) = (from.is_secure, from.host);
+            if from.client != address.ip().to_canonical() {
+                connection.forwarded = Some(from.client);
+                connection
+                    .ticket
+                    .handle_client_ip(from.client, now.ms())
+                    .map_err(not_admitted)?;
+            }
+        }
+        let origin = head.header("origin");
+        if !options.origins.allows(origin, host, is_secure) {
+            let message = "this origin may not connect: add it to origins";
+            return Err(Refused::new(Refusal::OriginRefused, message));
+        }
+        Ok(Caller {
+            origin: origin.map(Into::into),
+        })
+    }
+
+    fn handle_upgrade(&mut self, now: Now, key: Key, head: &RequestHead) {
+        let default_dialect = self.options.default_dialect;
+        let upgrade = match self.guarded(|| Upgrade::from_head(head, default_dialect)) {
+            Err(refused) => return self.refuse_upgrade(now, key, None, &refused),
+            Ok(upgrade) => upgrade,
+        };
+        let upgrade = match upgrade {
+            Ok(upgrade) => upgrade,
+            Err(error) => {
+                let refused = Refused::new(error.refusal(), error.to_string());
+                return self.refuse_upgrade(now, key, None, &refused);
+            }
+        };
+        match self.verify_upgrade(now, key, head, &upgrade) {
+            Ok((claims, query)) => {
+                let request = Verified::Upgrade(Box::new(upgrade), Box::new(query));
+                self.go_on(now, key, Rc::new(claims), Box::default(), request);
+            }
+            Err(refused) => self.refuse_upgrade(now, key, Some(&upgrade), &refused),
+        }
+    }
+
+    fn verify_upgrade(
+        &mut self,
+        now: Now,
+        key: Key,
+        head: &RequestHead,
+        upgrade: &Upgrade,
+    ) -> Result<(Claims, ConnectQuery), Refused> {
+        if let Some(connection) = self.connections.find(key) {
+            connection
+                .ticket
+                .handle_handshake(now.ms())
+                .map_err(not_admitted)?;
+        }
+        let token = upgrade
+            .token
+            .as_ref()
+            .map_err(|refusal| missing_token(*refusal))?;
+        let claims = self
+            .guarded(|| self.hub.trust().read(now, token.as_str()))?
+            .map_err(bad_token)?;
+        let (is_allowed, class, permission) = match upgrade.role {
+            Role::Publisher => (auth::may_publish(&claims), Class::Publisher, "publish"),
+            Role::Viewer(_) => (auth::may_subscribe(&claims), Class::Viewer, "subscribe"),
+        };
+        if !is_allowed {
+            return Err(Refused::new(
+                Refusal::Forbidden,
+                format!("the token lacks permission {permission}"),
+            ));
+        }
+        let query = self.guarded(|| ConnectQuery::parse(head.query_pairs()))?;
+        let query = query.map_err(|error| {
+            let refusal = if error.code() == "INVALID_CURSOR" {
+                Refusal::InvalidCursor
+            } else {
+                Refusal::BadRequest
+            };
+            Refused::new(refusal, error.to_string())
+        })?;
+        if let Some(connection) = self.connections.find_mut(key) {
+            connection
+                .ticket
+                .handle_authenticated(class, now.ms())
+                .map_err(not_admitted)?;
+        }
+        Ok((claims, query))
+    }
+
+    fn handle_post(&mut self, now: Now, key: Key, head: RequestHead, caller: &Caller) {
+        if head.method() != Method::Post {
+            let refused = Refused::new(Refusal::MethodNotAllowed, "events are published by POST");
+            return self.refuse_request(now, key, head, caller, refused);
+        }
+        if self.admission.is_draining() {
+            let refused = Refused::new(
+                Refusal::Draining,
+                "the server is shutting down: send it again in a moment",
+            );
+            return self.refuse_request(now, key, head, caller, refused);
+        }
+        match self.verify_request(now, key, &head) {
+            Ok((claims, token)) if auth::may_publish(&claims) => {
+                if let Some(connection) = self.connections.find_mut(key) {
+                    // Requests are not seats: this cannot be refused.
+                    let _ = connection
+                        .ticket
+                        .handle_authenticated(Class::Requests, now.ms());
+                }
+                self.go_on(now, key, claims, token, Verified::Post(Box::new(head)));
+            }
+            Ok(_) => {
+                let refused =
+                    Refused::new(Refusal::Forbidden, "the token lacks permission publish");
+                self.refuse_request(now, key, head, caller, refused);
+            }
+            Err(refused) => self.refuse_request(now, key, head, caller, refused),
+        }
+    }
+
+    /// A POST of events whose token is good, on its publisher's core: its body is collected.
+    pub(super) fn begin_post(&mut self, now: Now, key: Key, head: RequestHead, claims: Rc<Claims>) {
+        let purpose = match body_kind(&head).and_then(|kind| check_ack(&head).map(|()| kind)) {
+            Ok(kind) => Purpose::Publish { claims, kind },
+            Err(refused) => Purpose::Discard(Box::new(refused)),
+        };
+        self.begin_body(now, key, head, purpose, BODY_BYTES_MAX);
+    }
+
+    fn handle_admin(
+        &mut self,
+        now: Now,
+        key: Key,
+        head: RequestHead,
+        caller: &Caller,
+        route: Result<Route, Refused>,
+    ) {
+        let purpose = match self.verify_request(now, key, &head) {
+            Ok((claims, _)) if auth::is_admin(&claims) => route.map(Purpose::Admin),
+            Ok(_) => Err(Refused::new(
+                Refusal::Forbidden,
+                "the token lacks permission admin",
+            )),
+            Err(refused) => Err(refused),
+        };
+        match purpose {
+            Ok(purpose) => self.begin_body(now, key, head, purpose, ADMIN_BODY_BYTES_MAX),
+            Err(refused) => self.refuse_request(now, key, head, caller, refused),
+        }
+    }
+
+    // Reads what a peer sent with code that touches nothing else: a panic there is counted and ends the
+    // request, and nobody else notices.
+    fn guarded<T>(&self, read: impl FnOnce() -> T) -> Result<T, Refused> {
+        catch_unwind(AssertUnwindSafe(read)).map_err(|_| {
+            self.stats.counters.panics.add(1);
+            Refused::new(
+                Refusal::Internal,
+                "this request could not be read: it is our fault",
+            )
+        })
+    }
+
+    // The token of a request that is no upgrade; the previous request's is not verified again.
+    pub(super) fn verify_request(
+        &mut self,
+        now: Now,
+        key: Key,
+        head: &RequestHead,
+    ) -> Result<(Rc<Claims>, Box<str>), Refused> {
+        let token = self
+            .guarded(|| Token::from_head(head))?
+            .map_err(missing_token)?;
+        let known = self
+            .http(key)
+            .and_then(|http| http.known.clone())
+            .filter(|(text, _)| **text == *token.as_str());
+        let claims = match known {
+            Some((_, claims)) => self.hub.trust().check(now, &claims).map(|()| claims),
+            None => self
+                .guarded(|| self.hub.trust().read(now, token.as_str()))?
+                .map(Rc::new),
+        };
+        Ok((claims.map_err(bad_token)?, token.as_str().into()))
+    }
+
+    // Refuses a request that may have a body: it is read first, so that the connection is kept.
+    fn refuse_request(
+        &mut self,
+        now: Now,
+        key: Key,
+        head: RequestHead,
+        caller: &Caller,
+        refused: Refused,
+    ) {
+        if head.framing() == BodyFraming::None {
+            let framing = Framing::of(&head, caller.origin.as_deref());
+            return self.refuse(now, key, &refused, framing);
+        }
+        self.begin_body(
+            now,
+            key,
+            head,
+            Purpose::Discard(Box::new(refused)),
+            BODY_BYTES_MAX,
+        );
+    }
+}
+
+fn body_kind(head: &RequestHead) -> Result<BodyKind, Refused> {
+    let media_type = head.header("content-type").unwrap_or("application/json");
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        Ok(BodyKind::Json)
+    } else if essence.eq_ignore_ascii_case("application/x-ndjson") {
+        Ok(BodyKind::Ndjson)
+    } else {
+        let message = "Content-Type is neither application/json (an event, or an array of them) nor application/x-ndjson (one a line)";
+        Err(Refused::new(Refusal::UnsupportedMediaType, message))
+    }
+}
+
+// Until the history log lands, both acknowledgements mean received.
+fn check_ack(head: &RequestHead) -> Result<(), Refused> {
+    let unknown = head
+        .query_pairs()
+        .any(|(name, value)| name == "ack" && !matches!(&*value, "durable" | "received"));
+    if unknown {
+        return Err(Refused::new(
+            Refusal::BadRequest,
+            "ack is neither durable nor received",
+        ));
+    }
+    Ok(())
+}
+
+fn missing_token(refusal: Refusal) -> Refused {
+    let message = match refusal {
+        Refusal::TokenMissing => {
+            "no token was given: send Authorization: Bearer, subprotocol bearer.T, or ?token="
+        }
+        _ => "the token is not valid",
+    };
+    Refused::new(refusal, message)
+}
+
+fn bad_token(error: TokenError) -> Refused {
+    debug!(%error, "refused a token");
+    Refused::new(refusal_of(error), error.message())
+}
+
+pub(super) fn not_admitted(reason: NotAdmitted) -> Refused {
+    let (refusal, retry_after_s) = match reason {
+        NotAdmitted::Draining => (Refusal::Draining, 5),
+        NotAdmitted::IpLimit => (Refusal::IpLimit, 5),
+        NotAdmitted::NodeFull => (Refusal::NodeFull, 5),
+        NotAdmitted::RateLimited { retry_after_ms } => {
+            (Refusal::RateLimited, retry_after_ms.div_ceil(1_000))
+        }
+    };
+    Refused {
+        refusal,
+        message: reason.to_string().into(),
+        retry_after_s: Some(retry_after_s),
+    }
+}
