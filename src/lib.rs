@@ -17,3 +17,4 @@ pub mod dialect; // the two envelopes, and what a viewer may say
 pub mod hub; // the heart of one core: numbering, subscriptions, outboxes
 
 pub mod engine; // the shell around a hub: sockets, timers, mailboxes
+pub mod ops; // metrics, health, statistics

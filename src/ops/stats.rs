@@ -1,0 +1,259 @@
+//! `/v1/stats`: the numbers that a person looks at, per core and for the node, and where the time
+//! of events goes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::{Answer, Process};
+use crate::counters::{Cell, CoreStats, Counters, Stage, StageSnapshot};
+
+/// One JSON object: `version`, `uptimeMs`, `total`, `cores` (in order), `stagesUs`. Times of stages
+/// are microseconds; a stage without times has a count of 0 and no more.
+pub fn render(cores: &[Arc<CoreStats>], process: &Process) -> Answer {
+    let counters: Vec<&Counters> = cores.iter().map(|core| &*core.counters).collect();
+    let stages = StageSnapshot::of(cores.iter().map(Arc::as_ref));
+    let named = |stage: Stage| (stage.name(), Percentiles::of(&stages, stage));
+    Answer::json(
+        200,
+        &Stats {
+            version: process.version,
+            uptime_ms: process.now_ms.saturating_sub(process.started_ms),
+            total: Numbers::of(&counters),
+            cores: counters.iter().map(|core| Numbers::of(&[core])).collect(),
+            stages_us: Stage::ALL.map(named).into(),
+        },
+    )
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Stats {
+    version: &'static str,
+    uptime_ms: i64,
+    total: Numbers,
+    cores: Vec<Numbers>,
+    stages_us: BTreeMap<&'static str, Percentiles>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Numbers {
+    connections: Connections,
+    events: Events,
+    deliveries: Deliveries,
+    outbox_bytes: u64,
+    subscriptions: u64,
+    streams: u64,
+    interests: u64,
+    ingest_bytes_in_flight: u64,
+    traffic: Traffic,
+    mail: Mail,
+    turns: u64,
+    panics: u64,
+}
+
+#[derive(Serialize)]
+struct Connections {
+    open: u64,
+    viewers: u64,
+    publishers: u64,
+    accepted: u64,
+    adopted: u64,
+}
+
+#[derive(Serialize)]
+struct Events {
+    received: u64,
+    accepted: u64,
+    duplicates: u64,
+    refused: u64,
+}
+
+/// Frames into outboxes and out of them.
+#[derive(Serialize)]
+struct Deliveries {
+    queued: u64,
+    written: u64,
+    discarded: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Traffic {
+    bytes_read: u64,
+    bytes_written: u64,
+    writes: u64,
+    writes_blocked: u64,
+}
+
+#[derive(Serialize)]
+struct Mail {
+    sent: u64,
+    received: u64,
+    full: u64,
+    wakes: u64,
+}
+
+impl Numbers {
+    fn of(cores: &[&Counters]) -> Self {
+        let sum = |cell: fn(&Counters) -> &Cell| cores.iter().map(|core| cell(core).value()).sum();
+        Self {
+            connections: Connections {
+                open: sum(|core| &core.connections),
+                viewers: sum(|core| &core.viewers),
+                publishers: sum(|core| &core.publishers),
+                accepted: sum(|core| &core.connections_accepted),
+                adopted: sum(|core| &core.connections_adopted),
+            },
+            events: Events {
+                received: sum(|core| &core.events_received),
+                accepted: sum(|core| &core.events_accepted),
+                duplicates: sum(|core| &core.events_duplicate),
+                refused: cores.iter().map(|core| core.events_refused.total()).sum(),
+            },
+            deliveries: Deliveries {
+                queued: sum(|core| &core.frames_queued),
+                written: sum(|core| &core.frames_written),
+                discarded: sum(|core| &core.frames_discarded),
+            },
+            outbox_bytes: sum(|core| &core.outbox_bytes),
+            subscriptions: sum(|core| &core.subscriptions),
+            streams: sum(|core| &core.streams),
+            interests: sum(|core| &core.interests),
+            ingest_bytes_in_flight: sum(|core| &core.ingest_bytes_in_flight),
+            traffic: Traffic {
+                bytes_read: sum(|core| &core.bytes_read),
+                bytes_written: sum(|core| &core.bytes_written),
+                writes: sum(|core| &core.writes),
+                writes_blocked: sum(|core| &core.writes_blocked),
+            },
+            mail: Mail {
+                sent: sum(|core| &core.mail_sent),
+                received: sum(|core| &core.mail_received),
+                full: sum(|core| &core.mail_full),
+                wakes: sum(|core| &core.wakes_sent),
+            },
+            turns: sum(|core| &core.turns),
+            panics: sum(|core| &core.panics),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Percentiles {
+    count: u64,
+    #[serde(flatten)]
+    times: Option<Times>,
+}
+
+#[derive(Serialize)]
+struct Times {
+    mean: f64,
+    p50: f64,
+    p90: f64,
+    p99: f64,
+    #[serde(rename = "p99.9")]
+    p99_9: f64,
+    #[serde(rename = "p99.99")]
+    p99_99: f64,
+    max: f64,
+}
+
+impl Percentiles {
+    fn of(stages: &StageSnapshot, stage: Stage) -> Self {
+        let histogram = stages.histogram(stage);
+        let count = histogram.len();
+        let at = |quantile| microseconds(histogram.value_at_quantile(quantile) as f64);
+        let times = (count > 0).then(|| Times {
+            mean: microseconds(stages.sum_ns(stage) as f64 / count as f64),
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p99_9: at(0.999),
+            p99_99: at(0.9999),
+            max: microseconds(histogram.max() as f64),
+        });
+        Self { count, times }
+    }
+}
+
+/// To one decimal: the histograms know three digits of it.
+fn microseconds(ns: f64) -> f64 {
+    (ns / 100.0).round() / 10.0
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::counters::Stages;
+
+    fn rendered(cores: &[Arc<CoreStats>]) -> Value {
+        let process = Process {
+            version: "1.2.3",
+            started_ms: 1_000,
+            now_ms: 5_000,
+            ..Process::default()
+        };
+        let answer = render(cores, &process);
+        assert_eq!(
+            (answer.status, answer.content_type),
+            (200, "application/json")
+        );
+        serde_json::from_str(&answer.body).unwrap()
+    }
+
+    #[test]
+    fn cores_stand_alone_and_add_up() {
+        let cores: Vec<_> = (1..=2_u64)
+            .map(|n| {
+                let core = CoreStats::default();
+                core.counters.viewers.set(n);
+                core.counters.events_refused.at(3).add(10 * n);
+                core.counters.writes_blocked.add(n);
+                Arc::new(core)
+            })
+            .collect();
+        let stats = rendered(&cores);
+        let check = |pointer: &str, expected: Value| {
+            assert_eq!(stats.pointer(pointer), Some(&expected), "{pointer}");
+        };
+        check("/version", json!("1.2.3"));
+        check("/uptimeMs", json!(4_000));
+        check("/cores/0/connections/viewers", json!(1));
+        check("/cores/1/connections/viewers", json!(2));
+        check("/total/connections/viewers", json!(3));
+        check("/total/events/refused", json!(30));
+        check("/total/traffic/writesBlocked", json!(3));
+        check("/stagesUs/parsed", json!({"count": 0}));
+    }
+
+    #[test]
+    fn percentiles_are_of_all_cores() {
+        let cores: Vec<_> = [1_000_000, 9_000_000]
+            .map(|ns| {
+                let (core, mut stages) = (CoreStats::default(), Stages::default());
+                stages.record(Stage::Total, ns, 10);
+                stages.publish(1_000, &core);
+                Arc::new(core)
+            })
+            .into();
+        let stats = rendered(&cores);
+        let total = &stats["stagesUs"]["total"];
+        let check = |key: &str, expected: f64| {
+            let value = total[key].as_f64().unwrap();
+            assert!((value / expected - 1.0).abs() < 0.001, "{key}: {value}");
+        };
+        check("count", 20.0);
+        check("mean", 5_000.0);
+        check("p50", 1_000.0);
+        for key in ["p90", "p99", "p99.9", "p99.99", "max"] {
+            check(key, 9_000.0);
+        }
+    }
+}
