@@ -18,3 +18,5 @@ pub mod hub; // the heart of one core: numbering, subscriptions, outboxes
 
 pub mod engine; // the shell around a hub: sockets, timers, mailboxes
 pub mod ops; // metrics, health, statistics
+
+pub mod config; // file, environment and flags become options
