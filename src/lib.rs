@@ -20,3 +20,5 @@ pub mod engine; // the shell around a hub: sockets, timers, mailboxes
 pub mod ops; // metrics, health, statistics
 
 pub mod config; // file, environment and flags become options
+
+pub mod server; // binds, spawns the cores, drains

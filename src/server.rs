@@ -1,0 +1,289 @@
+//! The process: binds, builds one hub and one engine per core, pins their threads, listens to
+//! signals, and drains. What a configuration says becomes each module's own options here.
+
+mod ops_pages;
+mod options;
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use mio::{Poll, Waker};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use thiserror::Error;
+use tracing::{info, warn};
+
+use crate::auth::{KeyError, Revocations};
+use crate::config::Config;
+use crate::counters::CoreStats;
+use crate::engine::admission::Admission;
+use crate::engine::listener::{Acceptor, BindError, ListenAddress, bind};
+use crate::engine::mailbox::{Control, Wake, mesh};
+use crate::engine::{Clock, Core, Door, Letter, Parts, WAKER, run_to_end};
+use crate::hub::{Hub, Trust};
+use crate::limits::MAILBOX_LETTERS_MAX;
+
+use ops_pages::OpsPages;
+
+/// A server that listens.
+pub struct Server {
+    addresses: Vec<(ListenAddress, Door)>,
+    cores: Vec<JoinHandle<()>>,
+    signals: Signals,
+    stopper: Arc<Stopper>,
+}
+
+/// Why a server could not start. The operator's to solve.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// An address is taken, or cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The configured key cannot be read as one.
+    #[error("auth: {0}")]
+    Key(#[from] KeyError),
+    /// A certificate is configured, and this build would serve plain text in spite of it.
+    #[error(
+        "tls.cert: TLS is not spoken yet: remove tls.cert and tls.key, and put a proxy that speaks it in front (trusted_proxies)"
+    )]
+    Tls,
+    /// The system refused something else: descriptors, threads, randomness.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+impl StartError {
+    /// Whether the configuration is at fault, and not the state of the system.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Key(_) | Self::Tls)
+    }
+}
+
+/// Whether a server would start with this configuration, as far as that can be told without binding
+/// anything. Errors: `Key`, `Tls`.
+pub fn check(config: &Config) -> Result<(), StartError> {
+    if config.tls.is_some() {
+        return Err(StartError::Tls);
+    }
+    options::verifier(&config.auth)?;
+    Ok(())
+}
+
+impl Server {
+    /// Binds and starts every core.
+    pub fn start(config: &Config) -> Result<Self, StartError> {
+        check(config)?;
+        // Before anybody can know that it serves: a signal from here on finds a listener.
+        let signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+        let clock = Clock::start();
+        let verifier = Arc::new(options::verifier(&config.auth)?);
+        let admission = Admission::new(options::admission(&config.limits));
+        raise_descriptor_limit(&config.limits);
+        let secrets = options::Secrets::draw()?;
+        let doors = open_doors(config)?;
+        let addresses = addresses(&doors);
+        let stats: Vec<Arc<CoreStats>> = (0..config.cores).map(|_| Arc::default()).collect();
+        let pages = OpsPages::new(stats.clone(), clock);
+        let engine = options::engine(config, clock, Arc::clone(&pages) as _);
+        let mut polls = Vec::new();
+        let mut wakers: Vec<Box<dyn Wake>> = Vec::new();
+        for _ in 0..config.cores {
+            let poll = Poll::new()?;
+            wakers.push(Box::new(Waker::new(poll.registry(), WAKER)?));
+            polls.push(poll);
+        }
+        let mesh = mesh(wakers, MAILBOX_LETTERS_MAX);
+        let mut cores = Vec::new();
+        for (index, (((postbox, inbox), poll), doors)) in
+            mesh.cores.into_iter().zip(polls).zip(doors).enumerate()
+        {
+            let trust = Trust {
+                verifier: Arc::clone(&verifier),
+                revocations: Revocations::default(),
+            };
+            let (hub, engine) = (options::hub(config, index, &secrets), engine.clone());
+            let (stats, admission) = (stats.clone(), Arc::clone(&admission));
+            let build = move || {
+                // A hub is built inside its thread: what it shares within never leaves it.
+                let hub = Hub::new(hub, trust, Arc::clone(&stats[index]));
+                Core::new(
+                    Parts {
+                        index,
+                        poll,
+                        hub,
+                        doors,
+                        stats,
+                        admission,
+                        inbox,
+                        postbox,
+                    },
+                    engine,
+                )
+            };
+            cores.push(spawn_core(index, build)?);
+        }
+        pages.watch()?;
+        let stopper = Arc::new(Stopper {
+            control: mesh.control,
+            admission,
+            clock,
+            drain_ms: config.shutdown.drain_ms,
+        });
+        Ok(Self {
+            addresses,
+            cores,
+            signals,
+            stopper,
+        })
+    }
+
+    /// Where it listens, with the ports that the system chose, and for whom.
+    pub fn addresses(&self) -> &[(ListenAddress, Door)] {
+        &self.addresses
+    }
+
+    /// Serves until a signal asks to stop, then drains. A second signal ends the process at once.
+    pub fn run(self) -> io::Result<()> {
+        let (stopper, mut signals) = (self.stopper, self.signals);
+        thread::Builder::new()
+            .name("signals".into())
+            .spawn(move || {
+                let mut is_stopping = false;
+                for signal in signals.forever() {
+                    match signal {
+                        SIGHUP => info!("SIGHUP: nothing is reloaded yet"),
+                        _ if is_stopping => {
+                            warn!("a second signal: ending at once");
+                            std::process::exit(1);
+                        }
+                        _ => {
+                            is_stopping = true;
+                            stopper.stop();
+                        }
+                    }
+                }
+            })?;
+        for core in self.cores {
+            // A core that panicked has ended the process already.
+            let _ = core.join();
+        }
+        info!("stopped");
+        Ok(())
+    }
+}
+
+/// Tells all cores to drain.
+struct Stopper {
+    control: Control<Letter>,
+    admission: Arc<Admission>,
+    clock: Clock,
+    drain_ms: u64,
+}
+
+impl Stopper {
+    fn stop(&self) {
+        info!("draining");
+        self.admission.set_draining();
+        let deadline_ms = self.clock.now().ms() + self.drain_ms;
+        for core in 0..self.control.cores() {
+            let mut letter = Letter::Drain(deadline_ms);
+            while let Err(back) = self.control.try_send(core, letter) {
+                letter = back;
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+}
+
+// Each address once, though every core listens on it.
+fn addresses(doors: &[Vec<(Acceptor, Door)>]) -> Vec<(ListenAddress, Door)> {
+    let mut addresses: Vec<(ListenAddress, Door)> = Vec::new();
+    for (ear, door) in doors.iter().flatten() {
+        let address = (ear.address(), *door);
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    addresses
+}
+
+// Every listener of every core, with its door; the same places on each core that has one.
+fn open_doors(config: &Config) -> Result<Vec<Vec<(Acceptor, Door)>>, BindError> {
+    let main = bind(&config.listen, config.cores)?;
+    let ops = bind(config.ops.listen.as_slice(), config.cores)?;
+    let door = |ear: &Acceptor| {
+        if ear.is_local() {
+            Door::Local
+        } else {
+            Door::Public
+        }
+    };
+    let pairs = main.into_iter().zip(ops);
+    Ok(pairs
+        .map(|(main, ops)| {
+            let main = main.into_iter().map(|ear| {
+                let door = door(&ear);
+                (ear, door)
+            });
+            main.chain(ops.into_iter().map(|ear| (ear, Door::Ops)))
+                .collect()
+        })
+        .collect())
+}
+
+fn spawn_core(
+    index: usize,
+    build: impl FnOnce() -> io::Result<Core> + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    let (report, outcome) = std::sync::mpsc::channel();
+    let thread = thread::Builder::new()
+        .name(format!("core-{index}"))
+        .spawn(move || {
+            pin(index);
+            match build() {
+                Ok(core) => {
+                    let _ = report.send(Ok(()));
+                    run_to_end(core);
+                }
+                Err(error) => {
+                    let _ = report.send(Err(error));
+                }
+            }
+        })?;
+    match outcome.recv() {
+        Ok(outcome) => outcome.map(|()| thread),
+        Err(_) => Err(io::Error::other("a core's thread ended before it began")),
+    }
+}
+
+// Where a CPU cannot be had for itself the scheduler decides; that costs time, not correctness.
+fn pin(index: usize) {
+    let cpus = core_affinity::get_core_ids().unwrap_or_default();
+    let is_pinned = cpus
+        .get(index)
+        .is_some_and(|cpu| core_affinity::set_for_current(*cpu));
+    if !is_pinned {
+        warn!(core = index, "not pinned to a CPU");
+    }
+}
+
+// As many descriptors as the limits promise, as far as the system allows.
+fn raise_descriptor_limit(limits: &crate::config::Limits) {
+    let wanted = (options::admission(limits).sockets_max() + DESCRIPTORS_BESIDE_SOCKETS) as u64;
+    match rlimit::increase_nofile_limit(wanted) {
+        Ok(have) if have < wanted => {
+            warn!(
+                have,
+                wanted,
+                "fewer descriptors than limits.connections_max asks for: raise the system's limit (ulimit -n)"
+            );
+        }
+        Ok(_) => {}
+        Err(error) => warn!(%error, "cannot raise the limit of descriptors"),
+    }
+}
+
+/// Listeners, polls, wakers, logs.
+const DESCRIPTORS_BESIDE_SOCKETS: usize = 128;

@@ -1,0 +1,112 @@
+//! From the one configuration to each module's own options.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::auth::{KeyError, KeySet, Verifier};
+use crate::config::{Auth, Config, KeySource, Limits, OriginRule};
+use crate::engine::admission::AdmissionOptions;
+use crate::engine::{self, Clock, Pages};
+use crate::event::{Epoch, Partition};
+use crate::hub;
+use crate::wire::OriginPolicy;
+
+/// What is drawn once per process.
+pub(super) struct Secrets {
+    seed: u64,
+    epoch: Epoch,
+}
+
+impl Secrets {
+    /// Errors: the system has no randomness.
+    pub fn draw() -> io::Result<Self> {
+        let mut bytes = [0; 12];
+        getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+        let (seed, epoch) = bytes.split_at(8);
+        let seed = seed
+            .iter()
+            .fold(0, |seed, byte| seed << 8 | u64::from(*byte));
+        let epoch = epoch
+            .iter()
+            .fold(0, |epoch, byte| epoch << 8 | u32::from(*byte));
+        Ok(Self {
+            seed,
+            epoch: Epoch(epoch),
+        })
+    }
+}
+
+pub(super) fn verifier(auth: &Auth) -> Result<Verifier, KeyError> {
+    let keys = match &auth.keys {
+        KeySource::Jwks(text) => KeySet::from_jwks(text.as_bytes()),
+        KeySource::PublicKeyPem(text) => KeySet::from_public_pem(text.as_bytes()),
+        KeySource::Secret(secret) => KeySet::from_secret(secret.as_bytes()),
+    }?;
+    Ok(Verifier {
+        keys,
+        issuer: auth.issuer.clone(),
+        audience: auth.audience.clone(),
+    })
+}
+
+pub(super) fn admission(limits: &Limits) -> AdmissionOptions {
+    AdmissionOptions {
+        connections_max: limits.connections_max,
+        unauthenticated_per_ip: limits.unauthenticated_per_ip as usize,
+        connections_per_ip: limits.connections_per_ip as usize,
+        handshakes_per_second_per_ip: limits.handshakes_per_second_per_ip,
+    }
+}
+
+pub(super) fn hub(config: &Config, core: usize, secrets: &Secrets) -> hub::Options {
+    let limits = &config.limits;
+    hub::Options {
+        core,
+        partition: Partition::new(config.cores, secrets.seed),
+        epoch: secrets.epoch,
+        seed: secrets.seed,
+        limits: hub::Limits {
+            messages_per_minute: limits.messages_per_minute as usize,
+            messages_per_second: limits.messages_per_second as usize,
+            message_bytes_max: limits.message_bytes_max,
+            subscriptions_max: limits.subscriptions_max,
+            outbox_bytes_max: limits.outbox_bytes_max,
+            outbox_bytes_total: limits.outbox_bytes_total,
+            publish_bytes_per_second: limits.publish_bytes_per_second,
+            ingest_bytes_in_flight_max: limits.ingest_bytes_in_flight_max as u64,
+            dedup_ids_max: config.history.dedup_ids_max,
+        },
+        tiers: config
+            .tiers
+            .iter()
+            .map(|(tier, most)| (tier.into(), *most as usize))
+            .collect(),
+        heartbeat_interval_ms: config.heartbeat.interval_ms,
+        heartbeat_grace_ms: config.heartbeat.grace_ms,
+    }
+}
+
+pub(super) fn engine(config: &Config, clock: Clock, pages: Arc<dyn Pages>) -> engine::Options {
+    engine::Options {
+        clock,
+        default_dialect: config.default_dialect,
+        origins: origins(&config.origins),
+        trusted_proxies: config.trusted_proxies.clone(),
+        message_bytes_max: config.limits.message_bytes_max,
+        body_bytes_max: (config.limits.ingest_bytes_in_flight_max / config.cores) as u64,
+        pages,
+    }
+}
+
+fn origins(rules: &[OriginRule]) -> OriginPolicy {
+    let texts: Vec<String> = rules
+        .iter()
+        .filter_map(|rule| match rule {
+            OriginRule::Any => Some("*".to_owned()),
+            OriginRule::Exact(origin) => Some(origin.clone()),
+            OriginRule::Loopback => None,
+        })
+        .collect();
+    let allows_loopback = rules.contains(&OriginRule::Loopback);
+    OriginPolicy::new(&texts, allows_loopback).expect("config has checked each origin")
+}
