@@ -22,3 +22,5 @@ pub mod ops; // metrics, health, statistics
 pub mod config; // file, environment and flags become options
 
 pub mod server; // binds, spawns the cores, drains
+
+pub mod cli; // one file for each command

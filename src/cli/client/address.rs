@@ -1,0 +1,111 @@
+//! Where the gateway is: `--url`, read once.
+
+use tungstenite::http::Uri;
+
+use super::ClientError;
+
+/// A gateway's address: host, port, and the path prefix that a proxy may ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Address {
+    /// Without the brackets of an IPv6 literal.
+    pub(crate) host: String,
+    /// 80 where the URL names none.
+    pub(crate) port: u16,
+    /// `HOST[:PORT]` as written, for the `Host` header.
+    authority: String,
+    /// Begins with `/` or is empty; never ends with `/`.
+    prefix: String,
+}
+
+impl Address {
+    /// Reads `ws://HOST[:PORT][/PREFIX]`. Errors: `Tls` for `wss://`, else `Address`.
+    pub(crate) fn parse(url: &str) -> Result<Self, ClientError> {
+        let wrong = |why| ClientError::Address {
+            url: url.to_owned(),
+            why,
+        };
+        let uri: Uri = url.parse().map_err(|_| wrong("not a URL"))?;
+        match uri.scheme_str() {
+            Some("ws") => {}
+            Some("wss") => {
+                return Err(ClientError::Tls {
+                    url: url.to_owned(),
+                });
+            }
+            _ => return Err(wrong("the scheme is not ws")),
+        }
+        let authority = uri.authority().ok_or_else(|| wrong("no host"))?;
+        if authority.as_str().contains('@') {
+            return Err(wrong("a user name; give the token by --token-file"));
+        }
+        if uri.query().is_some() {
+            return Err(wrong("a query; give the token by --token-file"));
+        }
+        let host = authority.host().trim_matches(['[', ']']);
+        if host.is_empty() {
+            return Err(wrong("no host"));
+        }
+        if authority.as_str() != authority.host() && authority.port_u16().is_none() {
+            return Err(wrong("not a port number"));
+        }
+        Ok(Self {
+            host: host.to_owned(),
+            port: authority.port_u16().unwrap_or(80),
+            authority: authority.as_str().to_owned(),
+            prefix: uri.path().trim_end_matches('/').to_owned(),
+        })
+    }
+
+    /// The URL of `path_and_query` (which begins with `/`) at this gateway.
+    pub(crate) fn url(&self, path_and_query: &str) -> String {
+        format!("ws://{}{}{path_and_query}", self.authority, self.prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn reads_addresses() {
+        let cases = [
+            (
+                "ws://127.0.0.1:4040",
+                "127.0.0.1",
+                4040,
+                "ws://127.0.0.1:4040/keen",
+            ),
+            (
+                "ws://gate.example/",
+                "gate.example",
+                80,
+                "ws://gate.example/keen",
+            ),
+            ("ws://[::1]:9/live/", "::1", 9, "ws://[::1]:9/live/keen"),
+        ];
+        for (url, host, port, full) in cases {
+            let address = Address::parse(url).unwrap();
+            assert_eq!((address.host.as_str(), address.port), (host, port), "{url}");
+            assert_eq!(address.url("/keen"), full, "{url}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_address() {
+        for url in [
+            "",
+            "127.0.0.1:4040",
+            "http://a",
+            "ws://",
+            "ws://u:p@h",
+            "ws://h?token=x",
+            "ws://h:99999",
+            "wss://h",
+            "/keen",
+        ] {
+            let error = Address::parse(url).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{url}: {error}");
+        }
+    }
+}

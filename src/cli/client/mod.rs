@@ -1,0 +1,28 @@
+//! What the commands that talk to a running gateway share: the address and the token, one
+//! WebSocket at a time, reconnecting with backoff, and what a refusal means (contract, sections
+//! 3 and 4).
+//!
+//! A command is a `Conversation`: a state machine that takes texts and yields texts, and knows
+//! neither socket nor clock. `Client` drives it on the calling thread, on a mio poll, so that
+//! reading, writing, other threads' input and signals are waited for together.
+
+mod address;
+mod args;
+mod backoff;
+mod bell;
+mod drive;
+mod ending;
+mod error;
+mod say;
+mod socket;
+mod stop;
+#[cfg(test)]
+pub(crate) mod test_server;
+mod token;
+
+pub(crate) use args::ConnectArgs;
+pub(crate) use bell::Bell;
+pub(crate) use drive::{Client, Conversation};
+pub use error::ClientError;
+pub(crate) use say::{printable, say};
+pub(crate) use stop::Stop;

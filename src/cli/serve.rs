@@ -1,0 +1,111 @@
+//! `sightline serve`: what the gateway is started with.
+
+use std::io;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+
+use super::dev::{self, DevToken};
+use super::{CliError, ConfigArgs};
+use crate::auth::{MintOptions, SigningKey, mint};
+use crate::config::{Config, KeySource, Loaded};
+use crate::engine::Door;
+use crate::engine::listener::ListenAddress;
+use crate::server::{Server, StartError};
+
+/// The arguments of `serve`.
+#[derive(Args, Debug)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Try it out: this machine only, a fresh key, temporary data; prints commands to paste
+    #[arg(long)]
+    pub dev: bool,
+}
+
+impl ServeArgs {
+    /// The configuration, with a fresh key under `--dev`. Warnings are logged.
+    /// Errors: code 78 where the configuration is wrong or names no key.
+    pub fn load(&self) -> Result<Loaded, CliError> {
+        let mut sources = self.config.sources()?;
+        if self.dev {
+            sources.dev = Some(dev::fresh()?);
+        }
+        let loaded = sources.load()?;
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(loaded)
+    }
+}
+
+/// Serves until a signal asks to stop.
+/// Errors: 78 where the configuration is wrong, 1 where the system refuses.
+pub fn run(args: &ServeArgs) -> Result<ExitCode, CliError> {
+    let Loaded { config, .. } = args.load()?;
+    let server = Server::start(&config)?;
+    for (address, door) in server.addresses() {
+        tracing::info!(%address, ?door, cores = config.cores, "listening");
+    }
+    if args.dev {
+        let tcp = server
+            .addresses()
+            .iter()
+            .find_map(|(address, door)| match address {
+                ListenAddress::Tcp(address) if *door != Door::Ops => Some(*address),
+                _ => None,
+            });
+        if let Some(address) = tcp {
+            print_commands(&config, address)?;
+        }
+    }
+    server
+        .run()
+        .map_err(|error| CliError::new(CliError::FAILED, error))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_commands(config: &Config, address: SocketAddr) -> Result<(), CliError> {
+    let failed = |error: &dyn std::fmt::Display| CliError::new(CliError::FAILED, error);
+    let KeySource::Secret(secret) = &config.auth.keys else {
+        return Ok(());
+    };
+    let key = SigningKey::from_secret(secret.as_bytes()).map_err(|error| failed(&error))?;
+    let now_s = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_secs());
+    let token = |token: &DevToken| {
+        let options = MintOptions {
+            projects: token
+                .projects
+                .iter()
+                .map(|project| (*project).into())
+                .collect(),
+            permissions: token
+                .permissions
+                .iter()
+                .filter_map(|name| name.parse().ok())
+                .collect(),
+            tier: Some("enterprise".into()),
+            ttl_s: token.ttl_s,
+            ..MintOptions::new(token.sub)
+        };
+        mint(&key, &options, now_s).unwrap_or_default()
+    };
+    // A reader that has closed its end of the pipe is no reason not to serve.
+    let _ = dev::dev_banner(address, token, &mut io::stdout());
+    Ok(())
+}
+
+impl From<StartError> for CliError {
+    fn from(error: StartError) -> Self {
+        let code = if error.is_configuration() {
+            Self::CONFIGURATION
+        } else {
+            Self::FAILED
+        };
+        Self::new(code, error)
+    }
+}
