@@ -1,0 +1,224 @@
+//! A WebSocket by hand, so that frames can be as wrong as a test wants them, and reading can stop.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use super::{Answer, DEADLINE, Server, request};
+
+/// An upgraded connection that does only what it is told: it answers no ping.
+pub struct RawSocket {
+    stream: TcpStream,
+    rest: Vec<u8>,
+}
+
+/// A frame as the server sends it: never masked.
+#[derive(Debug, PartialEq)]
+pub struct Frame {
+    pub opcode: u8,
+    pub payload: Vec<u8>,
+}
+
+impl Frame {
+    /// The code of a close.
+    pub fn close_code(&self) -> u16 {
+        assert_eq!(self.opcode, CLOSE, "{self:?}");
+        u16::from_be_bytes([self.payload[0], self.payload[1]])
+    }
+
+    /// The text of a message.
+    pub fn text(&self) -> &str {
+        assert_eq!(self.opcode, TEXT, "{self:?}");
+        std::str::from_utf8(&self.payload).unwrap()
+    }
+}
+
+const TEXT: u8 = 1;
+const CLOSE: u8 = 8;
+const PING: u8 = 9;
+
+impl RawSocket {
+    /// Upgrades, with `first` in the same segment as the request, and reads the 101.
+    pub fn open(server: &Server, target: &str, token: &str, first: &[u8]) -> Self {
+        let mut socket = Self::connect(server);
+        socket.send(&[upgrade_request(target, token), first.to_vec()].concat());
+        let answer = socket.read_head();
+        assert_eq!(answer.status, 101, "{answer:?}");
+        socket
+    }
+
+    /// A connection on which nothing was said yet.
+    pub fn connect(server: &Server) -> Self {
+        let stream = TcpStream::connect(server.address()).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        let rest = Vec::new();
+        Self { stream, rest }
+    }
+
+    /// Sends bytes as they are.
+    pub fn send(&mut self, bytes: &[u8]) {
+        match self.stream.write_all(bytes) {
+            Err(error) if is_gone(error.kind()) => {}
+            outcome => outcome.unwrap(),
+        }
+    }
+
+    /// The head of an answer.
+    pub fn read_head(&mut self) -> Answer {
+        loop {
+            if let Some(at) = self.rest.windows(4).position(|four| four == b"\r\n\r\n") {
+                let head: Vec<u8> = self.rest.drain(..at + 4).collect();
+                return Answer::of_head(std::str::from_utf8(&head).unwrap());
+            }
+            assert!(self.read(), "no answer");
+        }
+    }
+
+    /// So many bytes of what follows.
+    pub fn take(&mut self, count: usize) -> Vec<u8> {
+        while self.rest.len() < count {
+            assert!(
+                self.read(),
+                "only {:?}",
+                String::from_utf8_lossy(&self.rest)
+            );
+        }
+        self.rest.drain(..count).collect()
+    }
+
+    /// The next frame; `None` at the end of the stream.
+    pub fn next(&mut self) -> Option<Frame> {
+        loop {
+            if let Some((length, frame)) = parse(&self.rest) {
+                self.rest.drain(..length);
+                return Some(frame);
+            }
+            if !self.read() {
+                assert!(self.rest.is_empty(), "a frame cut short");
+                return None;
+            }
+        }
+    }
+
+    /// The next frame that is no ping.
+    pub fn next_answer(&mut self) -> Frame {
+        loop {
+            let frame = self.next().expect("an answer before the end");
+            if frame.opcode != PING {
+                return frame;
+            }
+        }
+    }
+
+    /// The code of the close, which must come; what comes before is dropped.
+    pub fn close_code(&mut self) -> u16 {
+        loop {
+            let frame = self.next().expect("a close before the end");
+            if frame.opcode == CLOSE {
+                return frame.close_code();
+            }
+        }
+    }
+
+    /// The same, for which it may take so long.
+    pub fn close_code_within(&mut self, patience: Duration) -> u16 {
+        self.stream.set_read_timeout(Some(patience)).unwrap();
+        self.close_code()
+    }
+
+    /// A second handle, for sending while answers are read.
+    pub fn writer(&self) -> TcpStream {
+        self.stream.try_clone().unwrap()
+    }
+
+    /// Ends this half of the connection.
+    pub fn finish(&self) {
+        self.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    }
+
+    fn read(&mut self) -> bool {
+        let mut buffer = vec![0; 64 * 1024];
+        match self.stream.read(&mut buffer) {
+            Ok(read) => {
+                self.rest.extend_from_slice(&buffer[..read]);
+                read > 0
+            }
+            Err(error) if is_gone(error.kind()) => false,
+            Err(error) => panic!("neither a frame nor an end: {error}"),
+        }
+    }
+}
+
+/// An upgrade with the token in a header.
+pub fn upgrade_request(target: &str, token: &str) -> Vec<u8> {
+    let authorization = format!("Bearer {token}");
+    let headers = [
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ("Authorization", authorization.as_str()),
+    ];
+    request("GET", target, &headers, b"")
+}
+
+/// A client's frame with this first byte (FIN, RSV, opcode), masked, its length in shortest form.
+pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match payload.len() {
+        length @ 0..126 => frame.push(0x80 | length as u8),
+        length @ 126..0x1_0000 => {
+            frame.push(0x80 | 126);
+            frame.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        length => {
+            frame.push(0x80 | 127);
+            frame.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+    let key = [0x1f, 0x2e, 0x3d, 0x4c];
+    frame.extend_from_slice(&key);
+    let bytes = payload.iter().zip(key.iter().cycle());
+    frame.extend(bytes.map(|(byte, key)| byte ^ key));
+    frame
+}
+
+/// A client's text message in one frame.
+pub fn text_frame(text: &str) -> Vec<u8> {
+    masked(0x80 | TEXT, text.as_bytes())
+}
+
+/// A client's close.
+pub fn close_frame(code: u16) -> Vec<u8> {
+    masked(0x80 | CLOSE, &code.to_be_bytes())
+}
+
+fn parse(bytes: &[u8]) -> Option<(usize, Frame)> {
+    let (first, second) = (*bytes.first()?, *bytes.get(1)?);
+    assert_eq!(
+        first & 0xf0,
+        0x80,
+        "the server sends whole messages without reserved bits"
+    );
+    assert_eq!(second & 0x80, 0, "the server does not mask");
+    let (start, length) = match second {
+        126 => (
+            4,
+            u64::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().unwrap())),
+        ),
+        127 => (
+            10,
+            u64::from_be_bytes(bytes.get(2..10)?.try_into().unwrap()),
+        ),
+        length => (2, u64::from(length)),
+    };
+    let end = start + length as usize;
+    let payload = bytes.get(start..end)?.to_vec();
+    let opcode = first & 0x0f;
+    Some((end, Frame { opcode, payload }))
+}
+
+fn is_gone(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
+}

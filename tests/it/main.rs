@@ -1,0 +1,27 @@
+//! The real binary over real sockets, with clients that are not our code: tungstenite's, node's
+//! `ws`, and frames and requests written by hand. One file for each part of the contract.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod harness;
+
+mod admin;
+mod command_line;
+mod commands;
+mod cores;
+mod crowds;
+mod drain;
+mod envelopes;
+mod faults;
+mod handshake;
+mod keys;
+mod lifetime;
+mod node_client;
+mod operating;
+mod origins;
+mod patience;
+mod publish_http;
+mod publish_socket;
+mod requests;
+mod slow;
+mod violations;
