@@ -1,0 +1,586 @@
+//! The event loop: one thread, edge-triggered, that connects, sends what is due and reads what
+//! comes.
+//!
+//! Between any two sockets it looks whether an event is due, so that reading a fan-out does not
+//! delay the next send by more than one read. Readiness is kept: a socket is read until it is
+//! empty (a short read says so) or its turn is over, and in the latter case it is read again in
+//! the next turn. What deliveries mean is `record`'s business, what is due `publish`'s.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read as _};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant, SystemTime};
+
+use hdrhistogram::Histogram;
+use mio::{Events, Interest, Poll, Token};
+use tungstenite::protocol::frame::coding::{Data, OpCode};
+
+use crate::client::MaskSequence;
+use crate::inbox::Inbox;
+use crate::link::{Link, Role, State};
+use crate::proc::Process;
+use crate::publish::{Sender, Start};
+use crate::record::{GroupRecord, Subscription, latency_histogram};
+use crate::schedule::Schedule;
+use crate::timer::Timer;
+
+/// Why the generator could not do its work; a bad delivery is no error but a result.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DriverError {
+    /// The kernel refused a socket, a poll, or a file in `/proc`.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// A connection ended before all were open.
+    #[error("not all connections could be opened: {0}")]
+    Refused(String),
+    /// The server stopped answering while connections were opened.
+    #[error("{open} of {wanted} connections are open, and none was added for {seconds} s")]
+    Stuck {
+        /// How many are open.
+        open: usize,
+        /// How many were to be.
+        wanted: usize,
+        /// The patience.
+        seconds: u64,
+    },
+}
+
+/// What the driver has to know of the server, and how it treats it.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// Where to connect.
+    pub(crate) address: SocketAddr,
+    /// The `Host` header.
+    pub(crate) host: String,
+    /// Whether a subscriber is ready only after `connection_established`.
+    pub(crate) greets: bool,
+    /// Whether publishing is acknowledged.
+    pub(crate) acknowledges: bool,
+    /// Connections that may be on their way to be open at a time.
+    pub(crate) in_flight_max: usize,
+    /// Burnt after each read, to see that a slow generator is found out.
+    pub(crate) stall: Duration,
+}
+
+/// One connection to make.
+#[derive(Debug)]
+pub(crate) struct Dial {
+    /// Path and query.
+    pub(crate) path: String,
+    /// What it is for.
+    pub(crate) role: Role,
+}
+
+/// How the connecting went.
+#[derive(Debug)]
+pub(crate) struct Connected {
+    /// From the first dial to the last open connection.
+    pub(crate) seconds: f64,
+    /// From each dial to its connection being open.
+    pub(crate) handshake_ns: Histogram<u64>,
+}
+
+/// One stretch of load, with a beginning and an end.
+#[derive(Debug)]
+pub(crate) struct Phase {
+    /// Its number in the markers.
+    pub(crate) run: u32,
+    /// Filling of each event.
+    pub(crate) pad_bytes: usize,
+    /// What to send when.
+    pub(crate) schedule: Schedule,
+    /// How long to wait for deliveries after the last intended time.
+    pub(crate) drain: Duration,
+}
+
+/// What came of a phase.
+#[derive(Debug)]
+pub(crate) struct PhaseOutcome {
+    /// The deliveries, by group.
+    pub(crate) groups: Vec<GroupRecord>,
+    /// The first delivery's text, and its frame's bytes.
+    pub(crate) first_delivery: Option<(Vec<u8>, usize)>,
+    /// Events sent.
+    pub(crate) sent: u64,
+    /// Events sent and not acknowledged by a server that acknowledges.
+    pub(crate) unsettled: u64,
+    /// Refused events by code.
+    pub(crate) nacks: BTreeMap<String, u64>,
+    /// Messages other than deliveries, by type.
+    pub(crate) others: BTreeMap<String, u64>,
+    /// How late each event was sent.
+    pub(crate) slip_ns: Histogram<u64>,
+    /// From the first intended time to the last delivery (or to giving up).
+    pub(crate) seconds: f64,
+    /// The share of that time in which the generator had something to do, 0 to 1.
+    pub(crate) busy: f64,
+    /// CPU time of the watched server over the phase; unknown where threads have ended in it.
+    pub(crate) server_cpu_ns: Option<u64>,
+    /// Resident memory of the watched server at the end.
+    pub(crate) server_rss_bytes: Option<u64>,
+    /// Why the phase was broken off before its end.
+    pub(crate) aborted: Option<String>,
+    /// Connections that have ended, the first few with the reason.
+    pub(crate) closed: Vec<String>,
+}
+
+/// The generator's loop and all its connections.
+pub(crate) struct Driver {
+    settings: Settings,
+    poll: Poll,
+    timer: Timer,
+    events: Events,
+    work: Vec<Work>,
+    /// Connections whose socket may hold more than their turn allowed to read.
+    unfinished: Vec<usize>,
+    links: Vec<Link>,
+    /// The links that publish, in the order of their role's index.
+    publishers: Vec<usize>,
+    /// Publishers with new events to write.
+    touched: Vec<usize>,
+    /// What the latest event's publisher had not got rid of before.
+    backlog_bytes: usize,
+    buffer: Box<[u8]>,
+    clock: Instant,
+    now_ns: u64,
+    idle_ns: u64,
+    masks: MaskSequence,
+    sender: Option<Sender>,
+    inbox: Inbox,
+}
+
+impl Driver {
+    /// A driver whose subscriber connections will be `subscriptions`, in this order, counted in
+    /// `groups` groups.
+    pub(crate) fn new(
+        settings: Settings,
+        subscriptions: Vec<Subscription>,
+        groups: usize,
+    ) -> Result<Self, DriverError> {
+        let poll = Poll::new().map_err(io_error("epoll"))?;
+        let timer = Timer::new(poll.registry(), TIMER).map_err(io_error("timer"))?;
+        Ok(Self {
+            settings,
+            poll,
+            timer,
+            events: Events::with_capacity(EVENTS_PER_POLL),
+            work: Vec::with_capacity(EVENTS_PER_POLL),
+            unfinished: Vec::new(),
+            links: Vec::new(),
+            publishers: Vec::new(),
+            touched: Vec::new(),
+            backlog_bytes: 0,
+            buffer: vec![0; READ_BYTES].into_boxed_slice(),
+            clock: Instant::now(),
+            now_ns: 0,
+            idle_ns: 0,
+            masks: MaskSequence::new(),
+            sender: None,
+            inbox: Inbox::new(subscriptions, groups),
+        })
+    }
+
+    /// Opens all `dials`, as fast as the server answers.
+    /// Errors: any of them is refused, or the server answers none for ten seconds.
+    pub(crate) fn connect(&mut self, dials: &[Dial]) -> Result<Connected, DriverError> {
+        let publishers = dials
+            .iter()
+            .filter(|dial| matches!(dial.role, Role::Publisher(_)));
+        self.inbox.expect_publishers(publishers.count());
+        self.tick();
+        let start_ns = self.now_ns;
+        let (mut open, mut progress_ns) = (0, start_ns);
+        while open < dials.len() {
+            while self.links.len() < dials.len().min(open + self.settings.in_flight_max) {
+                self.dial(&dials[self.links.len()])?;
+            }
+            self.turn(self.now_ns + CONNECT_POLL_NS)?;
+            self.tick();
+            if let Some(reason) = self.inbox.closures().into_iter().next() {
+                return Err(DriverError::Refused(reason));
+            }
+            let opened = self.inbox.handshake_ns.len() as usize;
+            if opened > open {
+                (open, progress_ns) = (opened, self.now_ns);
+            } else if self.now_ns > progress_ns + CONNECT_PATIENCE_S * 1_000_000_000 {
+                let (wanted, seconds) = (dials.len(), CONNECT_PATIENCE_S);
+                return Err(DriverError::Stuck {
+                    open,
+                    wanted,
+                    seconds,
+                });
+            }
+        }
+        let handshake_ns = self.inbox.handshake_ns.clone();
+        Ok(Connected {
+            seconds: (self.now_ns - start_ns) as f64 / 1e9,
+            handshake_ns,
+        })
+    }
+
+    /// Answers what comes, and sends nothing of its own, for `duration`.
+    pub(crate) fn hold(&mut self, duration: Duration) -> Result<(), DriverError> {
+        self.tick();
+        let until_ns = self.now_ns + duration.as_nanos() as u64;
+        while self.now_ns < until_ns {
+            self.turn(until_ns)?;
+            self.tick();
+        }
+        Ok(())
+    }
+
+    /// Connections that have ended, the first few with the reason.
+    pub(crate) fn closed(&self) -> Vec<String> {
+        self.inbox.closures()
+    }
+
+    /// Runs one phase to its end: all delivered and acknowledged, given up after `phase.drain`,
+    /// or broken off. Watches the CPU and memory of `server`.
+    pub(crate) fn run(
+        &mut self,
+        phase: Phase,
+        server: Option<Process>,
+    ) -> Result<PhaseOutcome, DriverError> {
+        let cpu_before_ns = watch(server, Process::cpu_ns)?;
+        let (start_ns, deadline_ns) = self.begin(phase);
+        let aborted = self.drive(deadline_ns)?;
+        let seconds = self.now_ns.saturating_sub(start_ns).max(1) as f64 / 1e9;
+        let idle_seconds = self.idle_ns.saturating_sub(LEAD_NS) as f64 / 1e9;
+        let cpu_after_ns = watch(server, Process::cpu_ns)?;
+        let server_rss_bytes = watch(server, Process::rss_bytes)?;
+        let sender = self.sender.take();
+        // What comes twice comes after what was awaited.
+        self.hold(LINGER)?;
+        let recorder = self.inbox.end();
+        let first_delivery = recorder.first_delivery();
+        Ok(PhaseOutcome {
+            first_delivery: first_delivery.map(|(text, bytes)| (text.to_vec(), bytes)),
+            others: recorder.others().clone(),
+            groups: recorder.finish(),
+            sent: sender.as_ref().map_or(0, Sender::sent),
+            slip_ns: sender.map_or_else(latency_histogram, |sender| sender.slip_ns().clone()),
+            unsettled: self.unsettled(),
+            nacks: self.inbox.acknowledgements.take_nacks(),
+            seconds,
+            busy: (1.0 - idle_seconds / seconds).clamp(0.0, 1.0),
+            server_cpu_ns: spent(cpu_before_ns, cpu_after_ns),
+            server_rss_bytes,
+            aborted,
+            closed: self.inbox.closures(),
+        })
+    }
+
+    /// Sets up `phase`; returns when its first event is due, and when it is given up.
+    fn begin(&mut self, phase: Phase) -> (u64, u64) {
+        self.inbox.begin(&phase);
+        self.tick();
+        let at_ns = self.now_ns + LEAD_NS;
+        let drain_ns = phase.drain.as_nanos() as u64;
+        let deadline_ns = at_ns + phase.schedule.last_at_ns() + drain_ns;
+        let wall_ms = wall_ms() + LEAD_NS / 1_000_000;
+        let Phase {
+            run,
+            pad_bytes,
+            schedule,
+            ..
+        } = phase;
+        self.sender = Some(Sender::new(
+            run,
+            pad_bytes,
+            schedule,
+            Start { at_ns, wall_ms },
+        ));
+        self.idle_ns = 0;
+        (at_ns, deadline_ns)
+    }
+
+    /// Turns until the phase is over; returns why it was broken off, if it was.
+    fn drive(&mut self, deadline_ns: u64) -> Result<Option<String>, DriverError> {
+        loop {
+            self.tick();
+            self.send_due();
+            if let Some(reason) = self.abort_reason() {
+                return Ok(Some(reason));
+            }
+            let next_ns = self.sender.as_ref().and_then(Sender::next_ns);
+            let is_complete = self.inbox.recorder.outstanding() == 0 && self.unsettled() == 0;
+            if next_ns.is_none() && (is_complete || self.now_ns > deadline_ns) {
+                return Ok(None);
+            }
+            self.turn(next_ns.unwrap_or(deadline_ns + 1))?;
+        }
+    }
+
+    fn abort_reason(&self) -> Option<String> {
+        if let Some(code) = self.inbox.acknowledgements.refusal() {
+            Some(format!("the server refused events with {code}"))
+        } else if self.backlog_bytes > BACKLOG_BYTES_MAX {
+            Some("the server left 256 MiB of events unread".to_owned())
+        } else if self.inbox.has_lost_publisher() {
+            Some("a publisher was closed".to_owned())
+        } else {
+            None
+        }
+    }
+
+    fn unsettled(&self) -> u64 {
+        if self.settings.acknowledges {
+            self.inbox.acknowledgements.unsettled()
+        } else {
+            0
+        }
+    }
+
+    fn dial(&mut self, dial: &Dial) -> Result<(), DriverError> {
+        let Settings { address, host, .. } = &self.settings;
+        let mut link = Link::dial(*address, host, &dial.path, dial.role, self.now_ns)
+            .map_err(io_error("connect"))?;
+        link.stream
+            .set_nodelay(true)
+            .map_err(io_error("TCP_NODELAY"))?;
+        let token = Token(self.links.len());
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll
+            .registry()
+            .register(&mut link.stream, token, interest)
+            .map_err(io_error("epoll"))?;
+        if matches!(dial.role, Role::Publisher(_)) {
+            self.publishers.push(token.0);
+        }
+        self.links.push(link);
+        Ok(())
+    }
+
+    /// One turn: waits for readiness, at most until `until_ns`, and serves every ready socket.
+    fn turn(&mut self, until_ns: u64) -> Result<(), DriverError> {
+        self.poll_events(Some(Duration::ZERO))?;
+        if self.events.is_empty() && self.unfinished.is_empty() {
+            self.wait(until_ns)?;
+        }
+        self.work.clear();
+        let sockets = self.events.iter().filter(|event| event.token() != TIMER);
+        self.work.extend(sockets.map(Work::from_event));
+        self.work.extend(self.unfinished.drain(..).map(Work::read));
+        for at in 0..self.work.len() {
+            let work = self.work[at];
+            if work.is_writable {
+                self.flush(work.link);
+            }
+            if work.is_readable {
+                self.handle_readable(work);
+            }
+            self.send_due();
+        }
+        Ok(())
+    }
+
+    /// Waits for the first event, at most until `until_ns`. The timer is set a little earlier,
+    /// for waking takes its time, and the rest of the way is spun.
+    fn wait(&mut self, until_ns: u64) -> Result<(), DriverError> {
+        self.tick();
+        let from_ns = self.now_ns;
+        while self.events.is_empty() && self.now_ns < until_ns {
+            let timeout = if until_ns - self.now_ns > SPIN_NS {
+                self.timer
+                    .arm(self.now_ns, until_ns - SPIN_NS)
+                    .map_err(io_error("timer"))?;
+                None
+            } else {
+                Some(Duration::ZERO)
+            };
+            self.poll_events(timeout)?;
+            self.tick();
+        }
+        self.idle_ns += self.now_ns - from_ns;
+        Ok(())
+    }
+
+    fn poll_events(&mut self, timeout: Option<Duration>) -> Result<(), DriverError> {
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                Err(io_error("epoll")(error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    fn tick(&mut self) {
+        self.now_ns = self.clock.elapsed().as_nanos() as u64;
+    }
+
+    /// Queues every event that is due, each as its own message, then writes them.
+    fn send_due(&mut self) {
+        let Some(sender) = &mut self.sender else {
+            return;
+        };
+        while let Some((user, text)) = sender.poll_event(self.now_ns) {
+            let publisher = user as usize % self.publishers.len();
+            let index = self.publishers[publisher];
+            let link = &mut self.links[index];
+            let backlog_bytes = link.backlog_bytes();
+            if backlog_bytes == 0 {
+                self.touched.push(index);
+            }
+            self.backlog_bytes = backlog_bytes;
+            link.queue(OpCode::Data(Data::Text), text, self.masks.next());
+            self.inbox.acknowledgements.note_sent(publisher);
+            self.now_ns = self.clock.elapsed().as_nanos() as u64;
+        }
+        while let Some(index) = self.touched.pop() {
+            self.flush(index);
+        }
+    }
+
+    fn flush(&mut self, index: usize) {
+        let link = &mut self.links[index];
+        if link.state != State::Closed
+            && let Err(error) = link.flush()
+        {
+            self.close(index, &error.to_string());
+        }
+    }
+
+    /// Reads a socket until it is empty or has had its share.
+    fn handle_readable(&mut self, work: Work) {
+        for _ in 0..READS_PER_TURN {
+            let link = &mut self.links[work.link];
+            if link.state == State::Closed {
+                return;
+            }
+            match link.stream.read(&mut self.buffer) {
+                Ok(0) => return self.close(work.link, "the server ended the connection"),
+                Ok(bytes) => {
+                    self.receive(work.link, bytes);
+                    // A short read has emptied the socket, and the next byte is a new edge; but
+                    // an end that came along with the bytes has had its edge.
+                    if bytes < self.buffer.len() && !work.is_ending {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return self.close(work.link, &error.to_string()),
+            }
+        }
+        self.unfinished.push(work.link);
+    }
+
+    /// Takes the first `bytes` of the buffer as the next bytes of connection `index`.
+    fn receive(&mut self, index: usize, bytes: usize) {
+        self.tick();
+        let now_ns = self.now_ns;
+        let greets = self.settings.greets;
+        let link = &mut self.links[index];
+        let input = &self.buffer[..bytes];
+        let result = if matches!(link.state, State::Upgrading { .. }) {
+            link.handle_response(input).and_then(|rest| match rest {
+                Some(rest) => {
+                    self.inbox.handle_upgraded(link, greets, now_ns);
+                    self.inbox.read(link, &rest, now_ns, &mut self.masks)
+                }
+                None => Ok(()),
+            })
+        } else {
+            self.inbox.read(link, input, now_ns, &mut self.masks)
+        };
+        if let Err(error) = result {
+            self.close(index, &error.to_string());
+        } else if self.links[index].backlog_bytes() > 0 {
+            self.flush(index);
+        }
+        self.stall();
+    }
+
+    fn stall(&self) {
+        if !self.settings.stall.is_zero() {
+            let start = Instant::now();
+            while start.elapsed() < self.settings.stall {
+                std::hint::spin_loop();
+            }
+        }
+    }
+
+    fn close(&mut self, index: usize, reason: &str) {
+        let link = &mut self.links[index];
+        self.inbox.note_closed(link, reason);
+        // The socket goes when the link does; until then it must not wake the loop.
+        let _ = self.poll.registry().deregister(&mut link.stream);
+    }
+}
+
+/// What one socket is ready for.
+#[derive(Debug, Clone, Copy)]
+struct Work {
+    link: usize,
+    is_readable: bool,
+    is_writable: bool,
+    /// The peer has ended its side, or the socket is broken: read on to the end.
+    is_ending: bool,
+}
+
+impl Work {
+    fn from_event(event: &mio::event::Event) -> Self {
+        let is_ending = event.is_read_closed() || event.is_error();
+        Self {
+            link: event.token().0,
+            is_readable: event.is_readable() || is_ending,
+            is_writable: event.is_writable(),
+            is_ending,
+        }
+    }
+
+    /// A socket that was not read to its end; it may have ended by now.
+    fn read(link: usize) -> Self {
+        Self {
+            link,
+            is_readable: true,
+            is_writable: false,
+            is_ending: true,
+        }
+    }
+}
+
+/// The timer's token; links count from 0.
+const TIMER: Token = Token(usize::MAX);
+const EVENTS_PER_POLL: usize = 1024;
+/// Bytes of one read: some 600 frames of a saturated stream.
+const READ_BYTES: usize = 256 * 1024;
+const READS_PER_TURN: usize = 4;
+/// How long before an event's time the loop stops sleeping.
+const SPIN_NS: u64 = 100_000;
+/// From the beginning of a phase to its first event.
+const LEAD_NS: u64 = 20_000_000;
+const LINGER: Duration = Duration::from_millis(100);
+const CONNECT_POLL_NS: u64 = 100_000_000;
+const CONNECT_PATIENCE_S: u64 = 10;
+const BACKLOG_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+fn io_error(what: &'static str) -> impl Fn(io::Error) -> DriverError {
+    move |source| DriverError::Io { what, source }
+}
+
+fn watch(
+    server: Option<Process>,
+    measure: impl Fn(&Process) -> io::Result<u64>,
+) -> Result<Option<u64>, DriverError> {
+    server
+        .map(|process| measure(&process).map_err(io_error("/proc of the server")))
+        .transpose()
+}
+
+/// `None` also where it went down: threads have ended and taken their time with them.
+fn spent(before_ns: Option<u64>, after_ns: Option<u64>) -> Option<u64> {
+    after_ns?.checked_sub(before_ns?)
+}
+
+fn wall_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    since.as_millis() as u64
+}

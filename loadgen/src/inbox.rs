@@ -1,0 +1,153 @@
+//! What the connections bring: messages sorted to the recorder, the acknowledgements and the
+//! handshakes, pings answered, ends noted.
+//!
+//! Knows links but reads and writes no socket; `driver` does.
+
+use hdrhistogram::Histogram;
+use tungstenite::protocol::frame::coding::{Control, OpCode};
+
+use crate::client::{ClientError, MaskSequence, Message};
+use crate::driver::Phase;
+use crate::link::{Link, Role, State};
+use crate::publish::Acknowledgements;
+use crate::record::{Recorder, Subscription, latency_histogram, message_kind};
+
+/// What the connections have brought.
+pub(crate) struct Inbox {
+    /// Checks the deliveries of the present phase.
+    pub(crate) recorder: Recorder,
+    /// What became of the events sent.
+    pub(crate) acknowledgements: Acknowledgements,
+    /// From the dial to being open, of each connection that is or was open.
+    pub(crate) handshake_ns: Histogram<u64>,
+    subscriptions: Vec<Subscription>,
+    groups: usize,
+    has_lost_publisher: bool,
+    closed: usize,
+    closed_first: Vec<String>,
+}
+
+impl Inbox {
+    /// An inbox for subscribers `subscriptions`, counted in `groups` groups; no phase has begun.
+    pub(crate) fn new(subscriptions: Vec<Subscription>, groups: usize) -> Self {
+        Self {
+            recorder: Recorder::idle(&subscriptions, groups),
+            acknowledgements: Acknowledgements::default(),
+            handshake_ns: latency_histogram(),
+            subscriptions,
+            groups,
+            has_lost_publisher: false,
+            closed: 0,
+            closed_first: Vec::new(),
+        }
+    }
+
+    /// Opens the ledger of `publishers` connections.
+    pub(crate) fn expect_publishers(&mut self, publishers: usize) {
+        self.acknowledgements = Acknowledgements::new(publishers);
+    }
+
+    /// From now on the deliveries are those of `phase`.
+    pub(crate) fn begin(&mut self, phase: &Phase) {
+        let Phase {
+            run,
+            pad_bytes,
+            schedule,
+            ..
+        } = phase;
+        self.recorder = Recorder::new(*run, *pad_bytes, &self.subscriptions, self.groups, schedule);
+    }
+
+    /// Ends the phase; what comes after it is foreign to the next.
+    pub(crate) fn end(&mut self) -> Recorder {
+        let idle = Recorder::idle(&self.subscriptions, self.groups);
+        std::mem::replace(&mut self.recorder, idle)
+    }
+
+    /// The server has accepted the upgrade; where it `greets`, a subscriber awaits that.
+    pub(crate) fn handle_upgraded(&mut self, link: &mut Link, greets: bool, now_ns: u64) {
+        if greets && matches!(link.role, Role::Subscriber(_)) {
+            link.state = State::Greeting;
+        } else {
+            link.state = State::Open;
+            self.handshake_ns
+                .saturating_record(now_ns - link.dialled_ns);
+        }
+    }
+
+    /// Cuts `input` into messages and handles each. Answers are queued, not written.
+    /// Errors: the server broke the protocol.
+    pub(crate) fn read(
+        &mut self,
+        link: &mut Link,
+        input: &[u8],
+        now_ns: u64,
+        masks: &mut MaskSequence,
+    ) -> Result<(), ClientError> {
+        let mut reader = std::mem::take(&mut link.reader);
+        let result = reader.read(input, |message, wire_bytes| match message {
+            Message::Data(text) => self.handle_data(link, text, wire_bytes, now_ns),
+            Message::Ping(payload) => {
+                link.queue(OpCode::Control(Control::Pong), payload, masks.next());
+            }
+            Message::Pong => {}
+            Message::Close(code) => self.note_closed(link, &format!("close code {code}")),
+        });
+        link.reader = reader;
+        result
+    }
+
+    fn handle_data(&mut self, link: &mut Link, text: &[u8], wire_bytes: usize, now_ns: u64) {
+        if link.state == State::Greeting
+            && message_kind(text).as_deref() == Some("connection_established")
+        {
+            link.state = State::Open;
+            self.handshake_ns
+                .saturating_record(now_ns - link.dialled_ns);
+            return;
+        }
+        match link.role {
+            Role::Subscriber(index) => {
+                self.recorder.handle_data(index, text, wire_bytes, now_ns);
+            }
+            Role::Publisher(index) => {
+                if !self.acknowledgements.handle_reply(index, text) {
+                    self.recorder.count_other(text);
+                }
+            }
+        }
+    }
+
+    /// Notes the first reason for which a connection ended.
+    pub(crate) fn note_closed(&mut self, link: &mut Link, reason: &str) {
+        if link.state == State::Closed {
+            return;
+        }
+        link.state = State::Closed;
+        self.closed += 1;
+        self.has_lost_publisher |= matches!(link.role, Role::Publisher(_));
+        if self.closed_first.len() < CLOSED_SHOWN {
+            let name = match link.role {
+                Role::Publisher(index) => format!("publisher {index}"),
+                Role::Subscriber(index) => format!("subscriber {index}"),
+            };
+            self.closed_first.push(format!("{name}: {reason}"));
+        }
+    }
+
+    /// Whether any publisher has ended: not all events can be sent any more.
+    pub(crate) fn has_lost_publisher(&self) -> bool {
+        self.has_lost_publisher
+    }
+
+    /// Connections that have ended, the first few with the reason.
+    pub(crate) fn closures(&self) -> Vec<String> {
+        let mut closures = self.closed_first.clone();
+        if self.closed > closures.len() {
+            closures.push(format!("and {} more", self.closed - closures.len()));
+        }
+        closures
+    }
+}
+
+const CLOSED_SHOWN: usize = 5;

@@ -1,0 +1,195 @@
+//! `loadgen`: open-loop load for servers that fan events out over WebSocket.
+//!
+//! `cli` reads what is asked for, `scenario` runs it, `driver` is the event loop. Pure parts:
+//! `schedule` (what is due when), `payload` (the events), `publish` (sending), `client` (the
+//! WebSocket protocol), `record` (checking deliveries), `report`, `summary`, `idle` and `hgrm`
+//! (results).
+
+mod cli;
+mod client;
+mod driver;
+mod hgrm;
+mod idle;
+mod inbox;
+mod link;
+mod payload;
+mod proc;
+mod publish;
+mod record;
+mod report;
+mod scenario;
+mod schedule;
+mod summary;
+mod target;
+mod timer;
+mod token;
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use serde::Serialize;
+
+use crate::cli::{Cli, Command, IdleArgs, LoadArgs, ServerArgs, UsageError};
+use crate::proc::Process;
+use crate::report::Verdict;
+use crate::scenario::{Load, ScenarioError};
+use crate::summary::Summary;
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Fanout(fanout) => load("fanout", &fanout.load(), &fanout.load, &fanout.server),
+        Command::Users(users) => load("users", &users.load(), &users.load, &users.server),
+        Command::Idle(idle) => stay(&idle),
+    };
+    match result {
+        Ok(Verdict::Clean) => ExitCode::SUCCESS,
+        Ok(Verdict::Failed) => ExitCode::from(1),
+        Ok(Verdict::GeneratorBound) => ExitCode::from(3),
+        Err(error) => {
+            // Where standard error is gone too, the exit code has to do.
+            let _ = writeln!(io::stderr(), "loadgen: {error}");
+            ExitCode::from(if matches!(error, Error::Usage(_)) {
+                2
+            } else {
+                1
+            })
+        }
+    }
+}
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("--cpu {0}: there is no such CPU, or it may not be used")]
+    Cpu(usize),
+    #[error("--server-pid {pid}: {source}")]
+    NoServer { pid: u32, source: io::Error },
+    #[error("{path}: {source}")]
+    Output { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
+    #[error(transparent)]
+    Usage(#[from] UsageError),
+}
+
+fn load(
+    scenario: &'static str,
+    load: &Load,
+    arguments: &LoadArgs,
+    server: &ServerArgs,
+) -> Result<Verdict, Error> {
+    let target = server.target()?;
+    let settings = server.settings(&target)?;
+    let process = prepare(server)?;
+    let mut runs = Vec::new();
+    let mut unprinted = Ok(());
+    let connected = scenario::run_load(&target, settings, load, process, |run| {
+        let printed = print(&run.lines(scenario));
+        unprinted = std::mem::replace(&mut unprinted, Ok(())).and(printed);
+        runs.push(run);
+    })?;
+    unprinted?;
+    let summary = Summary::new(command(), scenario, target.name(), load, &connected, runs);
+    print(&summary.spread_lines())?;
+    write_json(server.json.as_deref(), &summary)?;
+    if let Some(path) = &arguments.hgrm {
+        write_hgrm(path, &summary)?;
+    }
+    Ok(summary.verdict())
+}
+
+fn stay(arguments: &IdleArgs) -> Result<Verdict, Error> {
+    let server = &arguments.server;
+    let target = server.target()?;
+    let settings = server.settings(&target)?;
+    let process = prepare(server)?;
+    let report = scenario::run_idle(&target, settings, arguments.idle(), process)?;
+    print(&report.lines())?;
+    write_json(server.json.as_deref(), &report)?;
+    Ok(if report.closed.is_empty() {
+        Verdict::Clean
+    } else {
+        Verdict::Failed
+    })
+}
+
+/// Pins this thread and finds the server's process.
+fn prepare(server: &ServerArgs) -> Result<Option<Process>, Error> {
+    if let Some(cpu) = server.cpu {
+        pin(cpu)?;
+    }
+    let watch = |pid| Process::watch(pid).map_err(|source| Error::NoServer { pid, source });
+    server.server_pid.map(watch).transpose()
+}
+
+/// The library itself would panic at a number that no machine has.
+fn pin(cpu: usize) -> Result<(), Error> {
+    let mut usable = core_affinity::get_core_ids()
+        .unwrap_or_default()
+        .into_iter();
+    let core = usable.find(|core| core.id == cpu).ok_or(Error::Cpu(cpu))?;
+    if core_affinity::set_for_current(core) {
+        Ok(())
+    } else {
+        Err(Error::Cpu(cpu))
+    }
+}
+
+fn print(lines: &[String]) -> Result<(), Error> {
+    let mut out = io::stdout().lock();
+    let written = lines.iter().try_for_each(|line| writeln!(out, "{line}"));
+    written.map_err(output_error(Path::new("standard output")))
+}
+
+fn write_json(path: Option<&Path>, report: &impl Serialize) -> Result<(), Error> {
+    let Some(path) = path else {
+        return Ok(());
+    };
+    let mut text = serde_json::to_string_pretty(report)
+        .map_err(|error| output_error(path)(io::Error::new(io::ErrorKind::InvalidData, error)))?;
+    text.push('\n');
+    std::fs::write(path, text).map_err(output_error(path))
+}
+
+/// Writes `path`, or one file for each group beside it: `latency.hgrm`, `latency.hot.hgrm`.
+/// A run whose latency does not stand writes none.
+fn write_hgrm(path: &Path, summary: &Summary) -> Result<(), Error> {
+    if summary.verdict() != Verdict::Clean {
+        return Ok(());
+    }
+    let groups = summary.merged_latencies();
+    for (name, histogram) in &groups {
+        let path = if groups.len() > 1 {
+            path.with_extension(format!("{name}.hgrm"))
+        } else {
+            path.into()
+        };
+        std::fs::write(&path, hgrm::render_ms(histogram)).map_err(output_error(&path))?;
+    }
+    Ok(())
+}
+
+fn output_error(path: &Path) -> impl Fn(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Output {
+        path: path.clone(),
+        source,
+    }
+}
+
+/// The command line as it was given, the secret left out.
+fn command() -> String {
+    let mut arguments: Vec<_> = std::env::args().collect();
+    let mut is_secret = false;
+    for argument in &mut arguments {
+        if is_secret {
+            *argument = "…".to_owned();
+        } else if argument.starts_with("--secret=") {
+            *argument = "--secret=…".to_owned();
+        }
+        is_secret = argument == "--secret";
+    }
+    arguments.join(" ")
+}

@@ -1,0 +1,246 @@
+//! The event that the generator publishes, and the marker inside it by which a delivery is
+//! recognised without reading the JSON around it.
+//!
+//! The marker is a member of `data`, `"lg":"RRRRRRRR:UUUUUUUU:NNNNNNNN:TTTTTTTTTTTTTTTT"`: run,
+//! user, number and intended time in decimal digits of fixed width. A server passes `data` on
+//! unchanged, so the marker survives every envelope; it is found by its first six bytes.
+
+use memchr::memmem::Finder;
+
+/// What one event carries about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Marker {
+    /// The phase it belongs to; below [`RUNS`].
+    pub(crate) run: u32,
+    /// Whose stream it was published to; below 10^8.
+    pub(crate) user: u32,
+    /// Its number in that stream and phase, from 0; below 10^8.
+    pub(crate) n: u32,
+    /// Intended send time, nanoseconds of the generator's clock; below 10^16 (115 days).
+    pub(crate) intended_ns: u64,
+}
+
+impl Marker {
+    /// Appends the marker as a JSON member, without a comma.
+    pub(crate) fn write_to(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(PREFIX);
+        push_digits(out, u64::from(self.run), 8);
+        out.push(b':');
+        push_digits(out, u64::from(self.user), 8);
+        out.push(b':');
+        push_digits(out, u64::from(self.n), 8);
+        out.push(b':');
+        push_digits(out, self.intended_ns, 16);
+        out.push(b'"');
+    }
+
+    /// Reads the marker that begins at `bytes[0]`, or `None` where no whole one does.
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let digits = bytes.get(..MARKER_BYTES)?.strip_prefix(PREFIX)?;
+        if (digits[8], digits[17], digits[26], digits[43]) != (b':', b':', b':', b'"') {
+            return None;
+        }
+        let high = u64::from(eight_digits(&digits[27..])?);
+        let low = u64::from(eight_digits(&digits[35..])?);
+        Some(Self {
+            run: eight_digits(digits)?,
+            user: eight_digits(&digits[9..])?,
+            n: eight_digits(&digits[18..])?,
+            intended_ns: high * 100_000_000 + low,
+        })
+    }
+}
+
+/// Finds markers in messages of one layout.
+#[derive(Debug)]
+pub(crate) struct MarkerFinder {
+    finder: Finder<'static>,
+    /// Where the last one was: the next message most often has its own there too.
+    offset: usize,
+}
+
+impl MarkerFinder {
+    /// A finder without an expectation.
+    pub(crate) fn new() -> Self {
+        Self {
+            finder: Finder::new(PREFIX),
+            offset: 0,
+        }
+    }
+
+    /// The marker in `text`, or `None` where there is no whole one.
+    pub(crate) fn find(&mut self, text: &[u8]) -> Option<Marker> {
+        if let Some(marker) = text.get(self.offset..).and_then(Marker::read) {
+            return Some(marker);
+        }
+        let offset = self.finder.find(text)?;
+        let marker = Marker::read(&text[offset..])?;
+        self.offset = offset;
+        Some(marker)
+    }
+}
+
+/// Appends the event as JSON text: a tool execution of `marker.user` at `timestamp_ms`, with
+/// `pad_bytes` of filling in `data.pad`. Its length depends on `pad_bytes` alone.
+pub(crate) fn write_event(out: &mut Vec<u8>, marker: &Marker, timestamp_ms: u64, pad_bytes: usize) {
+    out.extend_from_slice(br#"{"event_type":"tool_execution","user_id":""#);
+    out.extend_from_slice(user_name(marker.user).as_bytes());
+    out.extend_from_slice(br#"","session_id":"s"#);
+    push_digits(out, u64::from(marker.user), USER_DIGITS);
+    out.extend_from_slice(br#"","timestamp":"#);
+    push_digits(out, timestamp_ms, 13);
+    out.extend_from_slice(br#","data":{"#);
+    marker.write_to(out);
+    out.extend_from_slice(br#","tool_name":"Bash","pad":""#);
+    out.resize(out.len() + pad_bytes, b'x');
+    out.extend_from_slice(br#""}}"#);
+}
+
+/// The name of user `user`, of fixed width; also the topic, whose number `atoi` reads.
+pub(crate) fn user_name(user: u32) -> String {
+    format!("u{user:06}")
+}
+
+/// Whether `text` is valid JSON that holds `marker` and `pad_bytes` of filling in its `data`.
+/// Slow: for a sample of the deliveries.
+pub(crate) fn is_whole(text: &[u8], marker: &Marker, pad_bytes: usize) -> bool {
+    let Ok(event) = serde_json::from_slice::<serde_json::Value>(text) else {
+        return false;
+    };
+    let mut member = Vec::with_capacity(MARKER_BYTES);
+    marker.write_to(&mut member);
+    let value = &member[PREFIX.len()..MARKER_BYTES - 1];
+    let data = &event["data"];
+    let pad_is_whole = data["pad"]
+        .as_str()
+        .is_some_and(|pad| pad.len() == pad_bytes && pad.bytes().all(|byte| byte == b'x'));
+    pad_is_whole && data["lg"].as_str().is_some_and(|lg| lg.as_bytes() == value)
+}
+
+/// Run numbers are below this: they have eight digits.
+pub(crate) const RUNS: u32 = 100_000_000;
+
+const PREFIX: &[u8] = br#""lg":""#;
+const MARKER_BYTES: usize = PREFIX.len() + 8 + 1 + 8 + 1 + 8 + 1 + 16 + 1;
+const USER_DIGITS: usize = 6;
+
+/// Appends the last `width` decimal digits of `value`, zeros in front.
+fn push_digits(out: &mut Vec<u8>, mut value: u64, width: usize) {
+    let start = out.len();
+    out.resize(start + width, b'0');
+    for digit in out[start..].iter_mut().rev() {
+        *digit = b'0' + (value % 10) as u8;
+        value /= 10;
+    }
+}
+
+/// Reads the first eight bytes as decimal digits, all eight at once: one delivery has five such
+/// groups, and a saturated run checks millions a second.
+/// Source: D. Lemire, "Quickly parsing eight digits" (2018).
+fn eight_digits(bytes: &[u8]) -> Option<u32> {
+    let word = u64::from_le_bytes(*bytes.first_chunk()?);
+    let high_nibbles = word & 0xF0F0_F0F0_F0F0_F0F0;
+    let carries = (word.wrapping_add(0x0606_0606_0606_0606) & 0xF0F0_F0F0_F0F0_F0F0) >> 4;
+    if high_nibbles | carries != 0x3333_3333_3333_3333 {
+        return None;
+    }
+    let pairs = (word & 0x0F0F_0F0F_0F0F_0F0F).wrapping_mul(2561) >> 8;
+    let fours = (pairs & 0x00FF_00FF_00FF_00FF).wrapping_mul(6_553_601) >> 16;
+    let eight = (fours & 0x0000_FFFF_0000_FFFF).wrapping_mul(42_949_672_960_001) >> 32;
+    Some(eight as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use proptest::prelude::*;
+
+    const MARKER: Marker = Marker {
+        run: 12_345_678,
+        user: 42,
+        n: 99_999_999,
+        intended_ns: 1_234_567_890_123_456,
+    };
+
+    fn event(marker: &Marker, pad_bytes: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        write_event(&mut out, marker, 1_763_805_600_000, pad_bytes);
+        out
+    }
+
+    #[test]
+    fn event_is_the_contracts_json_and_carries_its_marker() {
+        let text = event(&MARKER, 3);
+        let json: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(json["user_id"], "u000042");
+        assert_eq!(json["session_id"], "s000042");
+        assert_eq!(json["timestamp"], 1_763_805_600_000_u64);
+        assert_eq!(
+            json["data"]["lg"],
+            "12345678:00000042:99999999:1234567890123456"
+        );
+        assert!(is_whole(&text, &MARKER, 3));
+        assert!(!is_whole(&text, &MARKER, 4));
+        assert!(!is_whole(&text[1..], &MARKER, 3));
+        assert!(!is_whole(&text, &Marker { n: 1, ..MARKER }, 3));
+    }
+
+    #[test]
+    fn length_depends_on_the_padding_alone() {
+        let small = Marker {
+            run: 0,
+            user: 0,
+            n: 0,
+            intended_ns: 0,
+        };
+        assert_eq!(event(&small, 100).len(), event(&MARKER, 100).len());
+        assert_eq!(event(&small, 0).len() + 100, event(&MARKER, 100).len());
+    }
+
+    #[test]
+    fn finder_follows_a_marker_that_moves() {
+        let mut finder = MarkerFinder::new();
+        for shift in [0, 7, 7, 3, 0] {
+            let mut text = vec![b' '; shift];
+            text.extend(event(&MARKER, 10));
+            assert_eq!(finder.find(&text), Some(MARKER), "shifted by {shift}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_marker_is_not_found() {
+        let mut cut = event(&MARKER, 0);
+        let at = cut.windows(6).position(|bytes| bytes == PREFIX).unwrap();
+        cut.truncate(at + MARKER_BYTES - 1);
+        let letters = br#"{"data":{"lg":"1234567x:00000042:99999999:1234567890123456"}}"#;
+        let separators = br#"{"data":{"lg":"12345678-00000042:99999999:1234567890123456"}}"#;
+        let cases: [&[u8]; 5] = [b"", b"{}", &cut, letters, separators];
+        for text in cases {
+            assert_eq!(
+                MarkerFinder::new().find(text),
+                None,
+                "{}",
+                text.escape_ascii()
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn marker_survives_the_road(run in 0..RUNS, user in 0..RUNS, n in 0..RUNS,
+                                    intended_ns in 0..10_000_000_000_000_000_u64) {
+            let marker = Marker { run, user, n, intended_ns };
+            prop_assert_eq!(MarkerFinder::new().find(&event(&marker, 5)), Some(marker));
+        }
+
+        #[test]
+        fn eight_digits_equals_the_naive_reading(bytes in prop::array::uniform8(0x20_u8..0x50)) {
+            let naive = bytes.iter().all(u8::is_ascii_digit).then(|| {
+                bytes.iter().fold(0_u32, |value, digit| value * 10 + u32::from(digit - b'0'))
+            });
+            prop_assert_eq!(eight_digits(&bytes), naive);
+        }
+    }
+}

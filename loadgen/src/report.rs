@@ -1,0 +1,511 @@
+//! One run's result: the verdict, the numbers, and the lines that say them.
+//!
+//! A percentile appears only where at least ten samples lie beyond it, and no latency at all
+//! where deliveries are missing or the generator was the bottleneck: such numbers say nothing
+//! about the server.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::driver::PhaseOutcome;
+use crate::record::{GroupRecord, Violations};
+use crate::scenario::{Group, Load};
+
+/// Beyond these the generator calls itself the bottleneck.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// The 99th percentile of the schedule slip.
+    pub(crate) slip: Duration,
+    /// The share of time with something to do, 0 to 1.
+    pub(crate) busy: f64,
+}
+
+/// Whether a run's numbers stand. The worse is the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Verdict {
+    /// Everything was delivered as it should be.
+    Clean,
+    /// The generator could not keep its schedule.
+    GeneratorBound,
+    /// Deliveries, acknowledgements or connections were lost or wrong.
+    Failed,
+}
+
+/// One measured phase.
+#[derive(Debug, Serialize)]
+pub(crate) struct RunReport {
+    /// Whether it stands.
+    pub(crate) verdict: Verdict,
+    /// Why it does not.
+    pub(crate) reasons: Vec<String>,
+    /// The deliveries.
+    pub(crate) groups: Vec<GroupReport>,
+    /// From the first intended time to the last delivery.
+    seconds: f64,
+    events_sent: u64,
+    deliveries_per_second: f64,
+    unacknowledged: u64,
+    nacks: BTreeMap<String, u64>,
+    other_messages: BTreeMap<String, u64>,
+    closed: Vec<String>,
+    /// The share of time in which the generator had something to do.
+    generator_busy: f64,
+    /// How late events were sent.
+    schedule_slip_ns: BTreeMap<&'static str, u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<ServerReport>,
+}
+
+/// The deliveries of one group.
+#[derive(Debug, Serialize)]
+pub(crate) struct GroupReport {
+    /// Its name.
+    pub(crate) name: &'static str,
+    users: usize,
+    connections: u32,
+    events_per_second: f64,
+    /// Mean of the frames that came, headers included.
+    frame_bytes: f64,
+    expected: u64,
+    delivered: u64,
+    #[serde(flatten)]
+    violations: Violations,
+    /// From the intended send; empty where it would not stand.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) latency_ns: BTreeMap<&'static str, u64>,
+    /// All of it.
+    #[serde(skip)]
+    pub(crate) histogram: Histogram<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct ServerReport {
+    cpu_ns_per_delivery: Option<f64>,
+    /// CPU time over wall time; 1 is one core.
+    cpu_share: f64,
+    rss_bytes: u64,
+}
+
+impl RunReport {
+    /// Judges and sums up `outcome`, a phase of `load`.
+    pub(crate) fn new(load: &Load, outcome: PhaseOutcome) -> Self {
+        let mut reasons = failures(&outcome);
+        let mut verdict = if reasons.is_empty() {
+            Verdict::Clean
+        } else {
+            Verdict::Failed
+        };
+        if verdict == Verdict::Clean {
+            reasons = generator_bounds(&outcome, load.bounds);
+            if !reasons.is_empty() {
+                verdict = Verdict::GeneratorBound;
+            }
+        }
+        let delivered: u64 = outcome.groups.iter().map(|group| group.delivered).sum();
+        let server = server_report(&outcome, delivered);
+        let groups = load.groups.iter().zip(outcome.groups);
+        Self {
+            groups: groups
+                .map(|(group, record)| GroupReport::new(group, record, verdict))
+                .collect(),
+            verdict,
+            reasons,
+            seconds: outcome.seconds,
+            events_sent: outcome.sent,
+            deliveries_per_second: delivered as f64 / outcome.seconds,
+            unacknowledged: outcome.unsettled,
+            nacks: outcome.nacks,
+            other_messages: outcome.others,
+            closed: outcome.closed,
+            generator_busy: outcome.busy,
+            schedule_slip_ns: percentiles(&outcome.slip_ns),
+            server,
+        }
+    }
+
+    /// A failed warm-up fails the run that follows it.
+    pub(crate) fn add_warmup(&mut self, warmup: &Self) {
+        if warmup.verdict == Verdict::Failed {
+            self.verdict = Verdict::Failed;
+            self.reasons.extend(
+                warmup
+                    .reasons
+                    .iter()
+                    .map(|reason| format!("warm-up: {reason}")),
+            );
+            self.groups
+                .iter_mut()
+                .for_each(|group| group.latency_ns.clear());
+        }
+    }
+
+    /// The report for people: a line for each group, and one for each reason.
+    pub(crate) fn lines(&self, scenario: &str) -> Vec<String> {
+        let mut lines: Vec<_> = self
+            .groups
+            .iter()
+            .map(|group| group.line(scenario))
+            .collect();
+        if let (Some(last), Some(server)) = (lines.last_mut(), &self.server) {
+            let _ = write!(last, "  {}", server.text());
+        }
+        if let [first, ..] = lines.as_mut_slice() {
+            let _ = write!(first, "  {:.0} deliveries/s", self.deliveries_per_second);
+        }
+        let label = match self.verdict {
+            Verdict::Clean => "",
+            Verdict::GeneratorBound => "generator-bound",
+            Verdict::Failed => "FAILED",
+        };
+        lines.extend(
+            self.reasons
+                .iter()
+                .map(|reason| format!("  {label}: {reason}")),
+        );
+        lines
+    }
+
+    /// The numbers that are compared over repeats, by name.
+    pub(crate) fn metrics(&self) -> BTreeMap<String, f64> {
+        let mut metrics = BTreeMap::new();
+        for group in &self.groups {
+            for (name, value) in &group.latency_ns {
+                metrics.insert(format!("{}.latency_ns.{name}", group.name), *value as f64);
+            }
+        }
+        metrics.insert(
+            "deliveries_per_second".to_owned(),
+            self.deliveries_per_second,
+        );
+        if let Some(server) = &self.server {
+            metrics.insert("server.rss_bytes".to_owned(), server.rss_bytes as f64);
+            if let Some(cpu_ns) = server.cpu_ns_per_delivery {
+                metrics.insert(CPU_METRIC.to_owned(), cpu_ns);
+            }
+        }
+        metrics
+    }
+}
+
+impl GroupReport {
+    fn new(group: &Group, record: GroupRecord, verdict: Verdict) -> Self {
+        let stands = verdict == Verdict::Clean;
+        Self {
+            name: group.name,
+            users: group.users.len(),
+            connections: group.connections(),
+            events_per_second: group.events_per_second,
+            frame_bytes: record.frame_bytes as f64 / record.delivered.max(1) as f64,
+            expected: record.expected,
+            delivered: record.delivered,
+            violations: record.violations,
+            latency_ns: if stands {
+                percentiles(&record.latency_ns)
+            } else {
+                BTreeMap::new()
+            },
+            histogram: record.latency_ns,
+        }
+    }
+
+    fn line(&self, scenario: &str) -> String {
+        let Violations {
+            lost,
+            duplicated,
+            reordered,
+            foreign,
+            malformed,
+        } = self.violations;
+        let mut line = format!(
+            "{scenario} {} {} users {} conns {:.1} ev/s {:.0} B: delivered {}/{} (lost {lost} \
+             dup {duplicated} reordered {reordered} foreign {foreign} malformed {malformed})",
+            self.name,
+            self.users,
+            self.connections,
+            self.events_per_second,
+            self.frame_bytes,
+            self.delivered,
+            self.expected,
+        );
+        for (name, _) in SHOWN
+            .iter()
+            .filter(|(name, _)| self.latency_ns.contains_key(name))
+        {
+            let _ = write!(line, "  {name} {:.3}", self.latency_ns[name] as f64 / 1e6);
+        }
+        if !self.latency_ns.is_empty() {
+            line.push_str(" ms");
+        }
+        line
+    }
+}
+
+impl ServerReport {
+    fn text(&self) -> String {
+        let cpu = self.cpu_ns_per_delivery.unwrap_or(0.0) / 1e3;
+        let share = self.cpu_share * 100.0;
+        let rss = self.rss_bytes as f64 / MIB;
+        format!("server {cpu:.2} µs CPU/delivery, {share:.0} % CPU, RSS {rss:.1} MiB")
+    }
+}
+
+/// What is shown of a distribution, and from which quantile it is read (the maximum from none).
+pub(crate) const SHOWN: [(&str, Option<f64>); 7] = [
+    ("p50", Some(0.5)),
+    ("p90", Some(0.9)),
+    ("p99", Some(0.99)),
+    ("p99.9", Some(0.999)),
+    ("p99.99", Some(0.9999)),
+    ("p99.999", Some(0.99999)),
+    ("max", None),
+];
+const SAMPLES_BEYOND_MIN: f64 = 10.0;
+/// The name of the CPU time of a delivery among the metrics.
+pub(crate) const CPU_METRIC: &str = "server.cpu_ns_per_delivery";
+pub(crate) const MIB: f64 = 1024.0 * 1024.0;
+
+/// The values of [`SHOWN`] that enough samples carry, and the maximum; nothing of nothing.
+pub(crate) fn percentiles(histogram: &Histogram<u64>) -> BTreeMap<&'static str, u64> {
+    if histogram.is_empty() {
+        return BTreeMap::new();
+    }
+    let value = |quantile: Option<f64>| match quantile {
+        None => Some(histogram.max()),
+        Some(quantile) => {
+            let beyond = histogram.len() as f64 * (1.0 - quantile);
+            // A thousand samples carry p99; the product is a hair below ten.
+            (beyond > SAMPLES_BEYOND_MIN - 1e-6).then(|| histogram.value_at_quantile(quantile))
+        }
+    };
+    SHOWN
+        .iter()
+        .filter_map(|(name, quantile)| Some((*name, value(*quantile)?)))
+        .collect()
+}
+
+/// Everything for which a run fails.
+fn failures(outcome: &PhaseOutcome) -> Vec<String> {
+    let mut reasons: Vec<_> = outcome.aborted.iter().cloned().collect();
+    if outcome
+        .groups
+        .iter()
+        .any(|group| !group.violations.is_empty())
+    {
+        reasons.push("deliveries are not as they should be".to_owned());
+    }
+    if outcome.unsettled > 0 {
+        reasons.push(format!(
+            "{} events were not acknowledged",
+            outcome.unsettled
+        ));
+    }
+    let refused = outcome.nacks.iter();
+    reasons.extend(refused.map(|(code, count)| format!("{count} events refused with {code}")));
+    reasons.extend(
+        outcome
+            .closed
+            .iter()
+            .map(|reason| format!("connection closed: {reason}")),
+    );
+    reasons
+}
+
+/// Every bound at which the generator was the bottleneck.
+fn generator_bounds(outcome: &PhaseOutcome, bounds: Bounds) -> Vec<String> {
+    let mut reasons = Vec::new();
+    let slip_ns = outcome.slip_ns.value_at_quantile(0.99);
+    if u128::from(slip_ns) > bounds.slip.as_nanos() {
+        let (slip_ms, bound_ms) = (slip_ns as f64 / 1e6, bounds.slip.as_secs_f64() * 1e3);
+        reasons.push(format!(
+            "schedule slip p99 is {slip_ms:.3} ms, the bound {bound_ms:.3} ms"
+        ));
+    }
+    if outcome.busy > bounds.busy {
+        let (busy, bound) = (outcome.busy * 100.0, bounds.busy * 100.0);
+        reasons.push(format!(
+            "busy for {busy:.0} % of the time, the bound is {bound:.0} %"
+        ));
+    }
+    reasons
+}
+
+fn server_report(outcome: &PhaseOutcome, delivered: u64) -> Option<ServerReport> {
+    let cpu_ns = outcome.server_cpu_ns? as f64;
+    Some(ServerReport {
+        cpu_ns_per_delivery: (delivered > 0).then(|| cpu_ns / delivered as f64),
+        cpu_share: cpu_ns / 1e9 / outcome.seconds,
+        rss_bytes: outcome.server_rss_bytes?,
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::record::latency_histogram;
+
+    pub(crate) fn histogram(samples: u64) -> Histogram<u64> {
+        let mut histogram = latency_histogram();
+        histogram.saturating_record_n(5_000_000, samples);
+        histogram
+    }
+
+    fn check_percentiles(samples: u64, expected: &[&str]) {
+        let names: Vec<_> = percentiles(&histogram(samples)).into_keys().collect();
+        assert_eq!(names, expected, "{samples} samples");
+    }
+
+    #[test]
+    fn percentile_needs_ten_samples_beyond_it() {
+        check_percentiles(0, &[]);
+        check_percentiles(19, &["max"]);
+        check_percentiles(20, &["max", "p50"]);
+        check_percentiles(999, &["max", "p50", "p90"]);
+        check_percentiles(1000, &["max", "p50", "p90", "p99"]);
+        check_percentiles(100_000, &["max", "p50", "p90", "p99", "p99.9", "p99.99"]);
+    }
+
+    pub(crate) fn load() -> Load {
+        let group = Group {
+            name: "all",
+            users: 0..1,
+            connections_per_user: 2,
+            events_per_second: 10.0,
+        };
+        Load {
+            groups: vec![group],
+            duration: Duration::from_secs(100),
+            warmup: Duration::ZERO,
+            frame_bytes: 415,
+            repeat: 1,
+            publishers: 1,
+            drain: Duration::from_secs(1),
+            bounds: Bounds {
+                slip: Duration::from_millis(1),
+                busy: 0.95,
+            },
+        }
+    }
+
+    pub(crate) fn outcome() -> PhaseOutcome {
+        let group = GroupRecord {
+            expected: 2000,
+            delivered: 2000,
+            frame_bytes: 830_000,
+            violations: Violations::default(),
+            latency_ns: histogram(2000),
+        };
+        PhaseOutcome {
+            groups: vec![group],
+            first_delivery: None,
+            sent: 1000,
+            unsettled: 0,
+            nacks: BTreeMap::new(),
+            others: BTreeMap::new(),
+            slip_ns: latency_histogram(),
+            seconds: 100.0,
+            busy: 0.5,
+            server_cpu_ns: Some(10_000_000),
+            server_rss_bytes: Some(3 * 1024 * 1024),
+            aborted: None,
+            closed: Vec::new(),
+        }
+    }
+
+    fn check_verdict(change: impl Fn(&mut PhaseOutcome), verdict: Verdict, line: &str) {
+        let mut outcome = outcome();
+        change(&mut outcome);
+        let report = RunReport::new(&load(), outcome);
+        let lines = report.lines("fanout");
+        assert_eq!(report.verdict, verdict, "{lines:?}");
+        assert_eq!(lines.last().map(String::as_str), Some(line));
+        assert_eq!(
+            report.groups[0].latency_ns.is_empty(),
+            verdict != Verdict::Clean
+        );
+        assert_eq!(
+            lines[0].contains("p99"),
+            verdict == Verdict::Clean,
+            "{lines:?}"
+        );
+    }
+
+    #[test]
+    fn clean_run_is_one_line() {
+        check_verdict(
+            |_| {},
+            Verdict::Clean,
+            "fanout all 1 users 2 conns 10.0 ev/s 415 B: delivered 2000/2000 (lost 0 dup 0 \
+             reordered 0 foreign 0 malformed 0)  p50 5.001  p90 5.001  p99 5.001  max 5.001 ms  \
+             server 5.00 µs CPU/delivery, 0 % CPU, RSS 3.0 MiB  20 deliveries/s",
+        );
+    }
+
+    #[test]
+    fn whatever_went_wrong_fails_the_run_and_withholds_the_latency() {
+        let bad = "  FAILED: deliveries are not as they should be";
+        let failed = Verdict::Failed;
+        check_verdict(|outcome| outcome.groups[0].violations.lost = 1, failed, bad);
+        check_verdict(
+            |outcome| outcome.groups[0].violations.duplicated = 1,
+            failed,
+            bad,
+        );
+        check_verdict(
+            |outcome| outcome.groups[0].violations.reordered = 1,
+            failed,
+            bad,
+        );
+        check_verdict(
+            |outcome| outcome.groups[0].violations.foreign = 1,
+            failed,
+            bad,
+        );
+        check_verdict(
+            |outcome| outcome.groups[0].violations.malformed = 1,
+            failed,
+            bad,
+        );
+        let line = "  FAILED: 3 events were not acknowledged";
+        check_verdict(|outcome| outcome.unsettled = 3, failed, line);
+        let nack = |outcome: &mut PhaseOutcome| {
+            outcome.nacks.insert("NO_AUDIENCE".to_owned(), 2);
+        };
+        check_verdict(nack, failed, "  FAILED: 2 events refused with NO_AUDIENCE");
+        let closed = |outcome: &mut PhaseOutcome| outcome.closed.push("subscriber 1: x".to_owned());
+        check_verdict(
+            closed,
+            failed,
+            "  FAILED: connection closed: subscriber 1: x",
+        );
+        let aborted = |outcome: &mut PhaseOutcome| outcome.aborted = Some("x".to_owned());
+        check_verdict(aborted, failed, "  FAILED: x");
+    }
+
+    #[test]
+    fn generator_that_lags_says_so() {
+        let slip = |outcome: &mut PhaseOutcome| outcome.slip_ns = histogram(1);
+        let line = "  generator-bound: schedule slip p99 is 5.001 ms, the bound 1.000 ms";
+        check_verdict(slip, Verdict::GeneratorBound, line);
+        let line = "  generator-bound: busy for 96 % of the time, the bound is 95 %";
+        check_verdict(|outcome| outcome.busy = 0.96, Verdict::GeneratorBound, line);
+    }
+
+    #[test]
+    fn failed_warmup_fails_the_run() {
+        let mut lossy = outcome();
+        lossy.groups[0].violations.lost = 1;
+        let mut report = RunReport::new(&load(), outcome());
+        report.add_warmup(&RunReport::new(&load(), lossy));
+        assert_eq!(report.verdict, Verdict::Failed);
+        assert_eq!(
+            report.reasons,
+            ["warm-up: deliveries are not as they should be"]
+        );
+        assert!(report.groups[0].latency_ns.is_empty());
+    }
+}

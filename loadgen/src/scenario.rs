@@ -1,0 +1,381 @@
+//! What a run consists of: connect, measure the envelope, warm up, then one phase for each
+//! repeat on the same connections.
+//!
+//! Drives `driver` and turns its outcomes into reports; prints nothing.
+
+use std::ops::Range;
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+use crate::client::header_bytes;
+use crate::driver::{Connected, Dial, Driver, DriverError, Phase, PhaseOutcome, Settings};
+use crate::idle::{IdleReport, MemoryReport};
+use crate::link::Role;
+use crate::payload::RUNS;
+use crate::proc::Process;
+use crate::record::Subscription;
+use crate::report::{Bounds, RunReport};
+use crate::schedule::{Arrival, Lane, Schedule};
+use crate::target::Target;
+
+/// Why a scenario has no result.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ScenarioError {
+    /// More connections than file descriptors.
+    #[error("{needed} descriptors are needed, and the hard limit is {limit} (ulimit -Hn)")]
+    Descriptors {
+        /// One for each connection, and some.
+        needed: u64,
+        /// The hard limit.
+        limit: u64,
+    },
+    /// The generator's own trouble, or the server's with connecting.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    /// The envelope alone is larger.
+    #[error("frames of {wanted} bytes cannot be had: an event without filling takes {least}")]
+    FrameTooSmall {
+        /// As asked for.
+        wanted: usize,
+        /// The smallest possible.
+        least: usize,
+    },
+    /// The first event did not come back.
+    #[error("the server did not deliver the first event{0}")]
+    NotDelivered(String),
+    /// A file in `/proc` of the watched server.
+    #[error("/proc of the server: {0}")]
+    Proc(#[from] std::io::Error),
+}
+
+/// Users who are measured together.
+#[derive(Debug, Clone)]
+pub(crate) struct Group {
+    /// Its name in reports.
+    pub(crate) name: &'static str,
+    /// The users' numbers; not empty.
+    pub(crate) users: Range<u32>,
+    /// Subscribers of each user.
+    pub(crate) connections_per_user: u32,
+    /// Events a second, of all users together.
+    pub(crate) events_per_second: f64,
+}
+
+/// A load of events.
+#[derive(Debug, Clone)]
+pub(crate) struct Load {
+    /// Who gets how much. The users of all groups count on from 0.
+    pub(crate) groups: Vec<Group>,
+    /// Of each measured phase.
+    pub(crate) duration: Duration,
+    /// Of the phase before them, which is checked and not measured.
+    pub(crate) warmup: Duration,
+    /// Bytes of the frame that a subscriber gets, header included.
+    pub(crate) frame_bytes: usize,
+    /// Measured phases.
+    pub(crate) repeat: u32,
+    /// Publisher connections, where the target leaves their number open.
+    pub(crate) publishers: u32,
+    /// How long to wait for what is under way at the end of a phase.
+    pub(crate) drain: Duration,
+    /// When the generator itself is the bottleneck.
+    pub(crate) bounds: Bounds,
+}
+
+/// Connections that only stay.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Idle {
+    /// How many.
+    pub(crate) connections: u32,
+    /// Of how many users, in turn.
+    pub(crate) users: u32,
+    /// How long they stay before the server is measured again.
+    pub(crate) hold: Duration,
+}
+
+/// Runs `load` against `target` and hands each measured phase to `report` as it ends.
+pub(crate) fn run_load(
+    target: &Target,
+    settings: Settings,
+    load: &Load,
+    server: Option<Process>,
+    mut report: impl FnMut(RunReport),
+) -> Result<Connected, ScenarioError> {
+    let subscriptions = load.subscriptions();
+    let dials = dials(target, &subscriptions, load.users(), load.publishers);
+    require_descriptors(dials.len())?;
+    let mut driver = Driver::new(settings, subscriptions, load.groups.len())?;
+    let connected = driver.connect(&dials)?;
+    driver.hold(SETTLE)?;
+    let mut run = first_run();
+    let pad_bytes = calibrate(&mut driver, load, run)?;
+    let mut run_phase = |duration| {
+        run = (run + 1) % RUNS;
+        let (schedule, drain) = (load.schedule(duration), load.drain);
+        driver.run(
+            Phase {
+                run,
+                pad_bytes,
+                schedule,
+                drain,
+            },
+            server,
+        )
+    };
+    let warmup = RunReport::new(load, run_phase(load.warmup)?);
+    for index in 0..load.repeat {
+        let mut measured = RunReport::new(load, run_phase(load.duration)?);
+        if index == 0 {
+            measured.add_warmup(&warmup);
+        }
+        report(measured);
+    }
+    Ok(connected)
+}
+
+/// Opens `idle.connections` and measures the server before, after, and while they stay.
+pub(crate) fn run_idle(
+    target: &Target,
+    settings: Settings,
+    idle: Idle,
+    server: Option<Process>,
+) -> Result<IdleReport, ScenarioError> {
+    let user = |index| Subscription {
+        user: index % idle.users,
+        group: 0,
+    };
+    let subscriptions: Vec<_> = (0..idle.connections).map(user).collect();
+    // A viewer each, and nobody who publishes; the tokens are minted before the clock runs.
+    let dials = subscriber_dials(target, &subscriptions);
+    require_descriptors(dials.len())?;
+    let mut driver = Driver::new(settings, subscriptions, 1)?;
+    let rss_before = server.map(|process| process.rss_bytes()).transpose()?;
+    let connected = driver.connect(&dials)?;
+    driver.hold(SETTLE)?;
+    let cpu_before = server.map(|process| process.cpu_ns()).transpose()?;
+    driver.hold(idle.hold)?;
+    let cpu_after = server.map(|process| process.cpu_ns()).transpose()?;
+    let rss_after = server.map(|process| process.rss_bytes()).transpose()?;
+    let memory = rss_before
+        .zip(rss_after)
+        .map(|(before, after)| MemoryReport { before, after });
+    let cpu_ns = cpu_before
+        .zip(cpu_after)
+        .map(|(before, after)| after - before);
+    Ok(IdleReport::new(
+        idle,
+        &connected,
+        memory,
+        cpu_ns,
+        driver.closed(),
+    ))
+}
+
+impl Group {
+    /// Subscribers of all its users.
+    pub(crate) fn connections(&self) -> u32 {
+        self.users.len() as u32 * self.connections_per_user
+    }
+}
+
+impl Load {
+    fn users(&self) -> u32 {
+        self.groups
+            .iter()
+            .map(|group| group.users.len() as u32)
+            .sum()
+    }
+
+    fn subscriptions(&self) -> Vec<Subscription> {
+        let mut subscriptions = Vec::new();
+        for (group, members) in self.groups.iter().enumerate() {
+            for user in members.users.clone() {
+                let one = Subscription { user, group };
+                subscriptions.extend(vec![one; members.connections_per_user as usize]);
+            }
+        }
+        subscriptions
+    }
+
+    fn schedule(&self, duration: Duration) -> Schedule {
+        let arrival = if self.groups.len() > 1 {
+            Arrival::Spread
+        } else {
+            Arrival::Even
+        };
+        let lane = |group: &Group| {
+            Lane::new(
+                group.users.clone(),
+                group.events_per_second,
+                duration,
+                arrival,
+            )
+        };
+        Schedule::new(self.groups.iter().map(lane).collect())
+    }
+
+    /// Events that one user of the first group gets in half of the whole run.
+    fn events_until_middle(&self) -> u64 {
+        let group = &self.groups[0];
+        let seconds =
+            self.warmup.as_secs_f64() + self.duration.as_secs_f64() * f64::from(self.repeat);
+        (group.events_per_second * seconds / group.users.len() as f64 / 2.0) as u64
+    }
+}
+
+/// Until the server has finished what follows the last handshake.
+const SETTLE: Duration = Duration::from_millis(300);
+/// Descriptors for everything that is no connection.
+const DESCRIPTORS_SPARE: u64 = 32;
+
+/// Sends one event without filling and returns the filling by which the frames that subscribers
+/// get will be `load.frame_bytes` long, whatever envelope the server puts around the event.
+fn calibrate(driver: &mut Driver, load: &Load, run: u32) -> Result<usize, ScenarioError> {
+    let schedule = Schedule::new(vec![Lane::single(load.groups[0].users.start)]);
+    let outcome = driver.run(
+        Phase {
+            run,
+            pad_bytes: 0,
+            schedule,
+            drain: load.drain,
+        },
+        None,
+    )?;
+    let Some((text, frame_bytes)) = &outcome.first_delivery else {
+        return Err(ScenarioError::NotDelivered(why_not_delivered(&outcome)));
+    };
+    let payload_bytes = text.len() + seq_growth(text, load.events_until_middle());
+    let least = payload_bytes + (frame_bytes - text.len());
+    let wanted = load.frame_bytes;
+    let pad_bytes = wanted.checked_sub(header_bytes(wanted) + payload_bytes);
+    pad_bytes.ok_or(ScenarioError::FrameTooSmall { wanted, least })
+}
+
+/// A numbering server's envelope grows with its numbers: by so many digits until the middle of
+/// the run. 0 where there is no `seq`.
+fn seq_growth(text: &[u8], events_until_middle: u64) -> usize {
+    let envelope: Value = serde_json::from_slice(text).unwrap_or_default();
+    let digits = |seq: u64| seq.to_string().len();
+    envelope["seq"]
+        .as_u64()
+        .map_or(0, |seq| digits(seq + events_until_middle) - digits(seq))
+}
+
+fn why_not_delivered(outcome: &PhaseOutcome) -> String {
+    let mut reasons: Vec<_> = outcome
+        .aborted
+        .iter()
+        .chain(&outcome.closed)
+        .cloned()
+        .collect();
+    reasons.extend(
+        outcome
+            .nacks
+            .keys()
+            .map(|code| format!("refused with {code}")),
+    );
+    if reasons.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", reasons.join(", "))
+    }
+}
+
+fn subscriber_dials(target: &Target, subscriptions: &[Subscription]) -> Vec<Dial> {
+    let dial = |(index, subscription): (usize, &Subscription)| Dial {
+        path: target.subscriber_path(subscription.user),
+        role: Role::Subscriber(index),
+    };
+    subscriptions.iter().enumerate().map(dial).collect()
+}
+
+/// All subscribers first: no event is published before the last of them is there.
+fn dials(
+    target: &Target,
+    subscriptions: &[Subscription],
+    users: u32,
+    publishers: u32,
+) -> Vec<Dial> {
+    let mut dials = subscriber_dials(target, subscriptions);
+    dials.extend((0..target.publishers(users, publishers)).map(|index| Dial {
+        path: target.publisher_path(index),
+        role: Role::Publisher(index as usize),
+    }));
+    dials
+}
+
+fn require_descriptors(connections: usize) -> Result<(), ScenarioError> {
+    let needed = connections as u64 + DESCRIPTORS_SPARE;
+    let limit = rlimit::increase_nofile_limit(u64::MAX)?;
+    if limit < needed {
+        return Err(ScenarioError::Descriptors { needed, limit });
+    }
+    Ok(())
+}
+
+/// Different for each process, so that what an earlier one left behind is not taken for ours.
+fn first_run() -> u32 {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    (since.as_micros() % u128::from(RUNS)) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn envelope_grows_with_its_seq_alone() {
+        assert_eq!(seq_growth(br#"{"seq":1,"data":{}}"#, 8), 0);
+        assert_eq!(seq_growth(br#"{"seq":1,"data":{}}"#, 9), 1);
+        assert_eq!(seq_growth(br#"{"seq":99,"data":{}}"#, 100_000), 4);
+        assert_eq!(seq_growth(br#"{"data":{"seq":1}}"#, 100_000), 0);
+        assert_eq!(seq_growth(b"no json", 100_000), 0);
+    }
+
+    fn load(groups: Vec<Group>) -> Load {
+        Load {
+            groups,
+            duration: Duration::from_secs(10),
+            warmup: Duration::from_secs(2),
+            frame_bytes: 415,
+            repeat: 3,
+            publishers: 1,
+            drain: Duration::from_secs(1),
+            bounds: Bounds {
+                slip: Duration::from_millis(1),
+                busy: 0.95,
+            },
+        }
+    }
+
+    #[test]
+    fn groups_become_subscriptions_and_lanes() {
+        let quiet = Group {
+            name: "quiet",
+            users: 0..2,
+            connections_per_user: 1,
+            events_per_second: 4.0,
+        };
+        let hot = Group {
+            name: "hot",
+            users: 2..3,
+            connections_per_user: 3,
+            events_per_second: 1.0,
+        };
+        let load = load(vec![quiet, hot]);
+        let users: Vec<_> = load
+            .subscriptions()
+            .iter()
+            .map(|one| (one.user, one.group))
+            .collect();
+        assert_eq!(users, [(0, 0), (1, 0), (2, 1), (2, 1), (2, 1)]);
+        let schedule = load.schedule(load.duration);
+        let events: Vec<_> = (0..4).map(|user| schedule.events_of(user)).collect();
+        assert_eq!(events, [20, 20, 10, 0]);
+        assert_eq!(load.events_until_middle(), 32);
+        assert_eq!(load.users(), 3);
+    }
+}

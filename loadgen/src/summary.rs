@@ -1,0 +1,244 @@
+//! All runs of one command: how they spread, and the JSON that holds them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::driver::Connected;
+use crate::proc::kernel_release;
+use crate::record::latency_histogram;
+use crate::report::{CPU_METRIC, RunReport, SHOWN, Verdict, percentiles};
+use crate::scenario::Load;
+
+/// The middle and the ends of one number over repeats.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(crate) struct Spread {
+    median: f64,
+    min: f64,
+    max: f64,
+}
+
+impl Spread {
+    /// The spread of `values`; `None` where there is none.
+    fn new(mut values: Vec<f64>) -> Option<Self> {
+        values.sort_by(f64::total_cmp);
+        let (min, max) = (*values.first()?, *values.last()?);
+        let (low, high) = (values[(values.len() - 1) / 2], values[values.len() / 2]);
+        Some(Self {
+            median: f64::midpoint(low, high),
+            min,
+            max,
+        })
+    }
+
+    fn text(&self, unit: f64) -> String {
+        let Self { median, min, max } = self;
+        format!("{:.3} ({:.3}–{:.3})", median / unit, min / unit, max / unit)
+    }
+}
+
+/// All runs of one command.
+#[derive(Debug, Serialize)]
+pub(crate) struct Summary {
+    schema: &'static str,
+    /// What was run, to run it again.
+    pub(crate) command: String,
+    /// `fanout` or `users`.
+    pub(crate) scenario: &'static str,
+    /// The kind of server.
+    pub(crate) target: &'static str,
+    /// The kernel's release.
+    pub(crate) kernel: Option<String>,
+    warmup_seconds: f64,
+    duration_seconds: f64,
+    handshakes: HandshakeReport,
+    runs: Vec<RunReport>,
+    /// Over the runs, for the numbers that all of them have.
+    spread: BTreeMap<String, Spread>,
+}
+
+impl Summary {
+    /// Sums up `runs` of `load`.
+    pub(crate) fn new(
+        command: String,
+        scenario: &'static str,
+        target: &'static str,
+        load: &Load,
+        connected: &Connected,
+        runs: Vec<RunReport>,
+    ) -> Self {
+        Self {
+            schema: "loadgen/load/1",
+            command,
+            scenario,
+            target,
+            kernel: kernel_release(),
+            warmup_seconds: load.warmup.as_secs_f64(),
+            duration_seconds: load.duration.as_secs_f64(),
+            handshakes: HandshakeReport::new(connected),
+            spread: spread(&runs),
+            runs,
+        }
+    }
+
+    /// The worst of the runs.
+    pub(crate) fn verdict(&self) -> Verdict {
+        self.runs
+            .iter()
+            .map(|run| run.verdict)
+            .max()
+            .unwrap_or(Verdict::Clean)
+    }
+
+    /// The middle and the ends over the repeats; nothing where there was one run.
+    pub(crate) fn spread_lines(&self) -> Vec<String> {
+        if self.runs.len() < 2 {
+            return Vec::new();
+        }
+        let mut lines = vec![format!("{} runs, median (min–max):", self.runs.len())];
+        for group in &self.runs[0].groups {
+            let mut line = format!("  {}", group.name);
+            for (name, _) in SHOWN {
+                if let Some(spread) = self
+                    .spread
+                    .get(&format!("{}.latency_ns.{name}", group.name))
+                {
+                    let _ = write!(line, "  {name} {}", spread.text(1e6));
+                }
+            }
+            if line.contains("max") {
+                lines.push(line + " ms");
+            }
+        }
+        if let Some(cpu_ns) = self.spread.get(CPU_METRIC) {
+            lines.push(format!("  server {} µs CPU/delivery", cpu_ns.text(1e3)));
+        }
+        lines
+    }
+
+    /// The latencies of all runs together, by group.
+    pub(crate) fn merged_latencies(&self) -> Vec<(&'static str, Histogram<u64>)> {
+        let Some(first) = self.runs.first() else {
+            return Vec::new();
+        };
+        let merge = |index: usize| {
+            let mut merged = latency_histogram();
+            for run in &self.runs {
+                merged += &run.groups[index].histogram;
+            }
+            merged
+        };
+        let groups = first.groups.iter().enumerate();
+        groups
+            .map(|(index, group)| (group.name, merge(index)))
+            .collect()
+    }
+}
+
+/// How fast connections were opened.
+#[derive(Debug, Serialize)]
+pub(crate) struct HandshakeReport {
+    /// All connections, publishers included.
+    pub(crate) connections: u64,
+    /// From the first dial to the last open connection.
+    pub(crate) per_second: f64,
+    /// Of each, from its dial to its being open.
+    pub(crate) handshake_ns: BTreeMap<&'static str, u64>,
+}
+
+impl HandshakeReport {
+    /// Sums up `connected`.
+    pub(crate) fn new(connected: &Connected) -> Self {
+        let connections = connected.handshake_ns.len();
+        Self {
+            connections,
+            per_second: connections as f64 / connected.seconds,
+            handshake_ns: percentiles(&connected.handshake_ns),
+        }
+    }
+}
+
+fn spread(runs: &[RunReport]) -> BTreeMap<String, Spread> {
+    let mut values: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for (name, value) in runs.iter().flat_map(RunReport::metrics) {
+        values.entry(name).or_default().push(value);
+    }
+    values.retain(|_, values| values.len() == runs.len());
+    values
+        .into_iter()
+        .filter_map(|(name, values)| Some((name, Spread::new(values)?)))
+        .collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::driver::PhaseOutcome;
+    use crate::report::tests::{histogram, load, outcome};
+
+    #[test]
+    fn spread_is_the_middle_and_the_ends() {
+        let spread = |values: &[f64]| Spread::new(values.to_vec());
+        assert_eq!(spread(&[]), None);
+        assert_eq!(
+            spread(&[2.0]),
+            Some(Spread {
+                median: 2.0,
+                min: 2.0,
+                max: 2.0
+            })
+        );
+        assert_eq!(
+            spread(&[3.0, 1.0, 9.0]),
+            Some(Spread {
+                median: 3.0,
+                min: 1.0,
+                max: 9.0
+            })
+        );
+        assert_eq!(
+            spread(&[4.0, 1.0]),
+            Some(Spread {
+                median: 2.5,
+                min: 1.0,
+                max: 4.0
+            })
+        );
+    }
+
+    pub(crate) fn connected() -> Connected {
+        Connected {
+            seconds: 0.5,
+            handshake_ns: histogram(2000),
+        }
+    }
+
+    #[test]
+    fn summary_takes_the_worst_verdict_and_the_spread() {
+        let slower = PhaseOutcome {
+            server_cpu_ns: Some(20_000_000),
+            ..outcome()
+        };
+        let runs = vec![
+            RunReport::new(&load(), outcome()),
+            RunReport::new(&load(), slower),
+        ];
+        let (command, load, connected) = (String::new(), load(), connected());
+        let summary = Summary::new(command, "fanout", "topic", &load, &connected, runs);
+        assert_eq!(summary.verdict(), Verdict::Clean);
+        assert_eq!(
+            summary.spread[CPU_METRIC],
+            Spread {
+                median: 7500.0,
+                min: 5000.0,
+                max: 10_000.0
+            }
+        );
+        assert_eq!(summary.merged_latencies()[0].1.len(), 4000);
+        let lines = summary.spread_lines();
+        assert_eq!(lines[0], "2 runs, median (min–max):");
+        assert_eq!(lines[2], "  server 7.500 (5.000–10.000) µs CPU/delivery");
+    }
+}

@@ -1,0 +1,155 @@
+//! The servers that the generator can drive, and what differs between them: paths, tokens,
+//! whether they greet, whether they acknowledge. All of them take the same events.
+
+use clap::ValueEnum;
+
+use crate::payload::user_name;
+use crate::token::Minter;
+
+/// The dialect in which a Sightline viewer connects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Dialect {
+    /// `/keen`: subscribed to the own stream from the start.
+    Keen,
+    /// `/observatory?subscribe=all`.
+    Observatory,
+}
+
+/// A server's way of being connected to.
+pub(crate) enum Target {
+    /// The gateway: tokens, a greeting, one publisher for all users, acknowledgements.
+    Sightline {
+        /// The viewers' dialect.
+        dialect: Dialect,
+        /// Mints every connection's token.
+        minter: Minter,
+    },
+    /// Any server with a topic in its URL (`/ws?topic=uN`, `/pub?topic=uN`) that passes a text
+    /// message on as it is; a publisher belongs to one topic.
+    Topic {
+        /// Adds `&token=` where the server wants one.
+        minter: Option<Minter>,
+    },
+}
+
+impl Target {
+    /// The name on the command line and in reports.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Sightline { .. } => "sightline",
+            Self::Topic { .. } => "topic",
+        }
+    }
+
+    /// Path and query of a connection that gets `user`'s events.
+    pub(crate) fn subscriber_path(&self, user: u32) -> String {
+        let name = user_name(user);
+        match self {
+            Self::Sightline {
+                dialect: Dialect::Keen,
+                minter,
+            } => {
+                format!("/keen?token={}", minter.mint(&name, "subscribe"))
+            }
+            Self::Sightline {
+                dialect: Dialect::Observatory,
+                minter,
+            } => {
+                let token = minter.mint(&name, "subscribe");
+                format!("/observatory?token={token}&subscribe=all")
+            }
+            Self::Topic {
+                minter: Some(minter),
+            } => {
+                format!("/ws?topic={name}&token={}", minter.mint(&name, "subscribe"))
+            }
+            Self::Topic { minter: None } => format!("/ws?topic={name}"),
+        }
+    }
+
+    /// Path and query of publisher `index` (of as many as [`Target::publishers`] says).
+    pub(crate) fn publisher_path(&self, index: u32) -> String {
+        let name = user_name(index);
+        match self {
+            Self::Sightline { minter, .. } => {
+                format!(
+                    "/v1/publish?token={}",
+                    minter.mint("loadgen", "publish:any")
+                )
+            }
+            Self::Topic {
+                minter: Some(minter),
+            } => {
+                format!("/pub?topic={name}&token={}", minter.mint(&name, "publish"))
+            }
+            Self::Topic { minter: None } => format!("/pub?topic={name}"),
+        }
+    }
+
+    /// How many publisher connections `users` users need; `wanted` where that is free. The
+    /// events of user U go to publisher U modulo their number.
+    pub(crate) fn publishers(&self, users: u32, wanted: u32) -> u32 {
+        match self {
+            Self::Sightline { .. } => wanted.clamp(1, users),
+            Self::Topic { .. } => users,
+        }
+    }
+
+    /// Whether a viewer is ready only when it has got `connection_established`.
+    pub(crate) fn greets(&self) -> bool {
+        matches!(self, Self::Sightline { .. })
+    }
+
+    /// Whether every published message is acknowledged.
+    pub(crate) fn acknowledges(&self) -> bool {
+        matches!(self, Self::Sightline { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn minter() -> Minter {
+        Minter::new(b"secret", "enterprise", Duration::from_secs(60))
+    }
+
+    fn check(target: &Target, subscriber: &str, publisher: &str, publishers: u32) {
+        let (path, query) = (target.subscriber_path(3), target.publisher_path(3));
+        assert!(path.starts_with(subscriber), "{path}");
+        assert!(query.starts_with(publisher), "{query}");
+        assert_eq!(target.publishers(100, 2), publishers);
+    }
+
+    #[test]
+    fn each_target_has_its_paths() {
+        let keen = Target::Sightline {
+            dialect: Dialect::Keen,
+            minter: minter(),
+        };
+        check(&keen, "/keen?token=ey", "/v1/publish?token=ey", 2);
+        let observatory = Target::Sightline {
+            dialect: Dialect::Observatory,
+            minter: minter(),
+        };
+        check(
+            &observatory,
+            "/observatory?token=ey",
+            "/v1/publish?token=ey",
+            2,
+        );
+        assert!(observatory.subscriber_path(3).ends_with("&subscribe=all"));
+        let open = Target::Topic { minter: None };
+        check(&open, "/ws?topic=u000003", "/pub?topic=u000003", 100);
+        let closed = Target::Topic {
+            minter: Some(minter()),
+        };
+        check(
+            &closed,
+            "/ws?topic=u000003&token=ey",
+            "/pub?topic=u000003&token=ey",
+            100,
+        );
+    }
+}
