@@ -131,7 +131,6 @@ impl Hub {
 
     /// The socket of a connection is gone.
     pub fn handle_disconnect(&mut self, key: Key) {
-        self.has_departures |= !self.giving_way.is_empty();
         self.detach_all(key);
         let Some(peer) = self.peers.remove(key) else {
             return;
@@ -143,7 +142,7 @@ impl Hub {
 
     // Decides for newcomers: room was made, or somebody stayed silent, or all have answered.
     pub(super) fn check_giving_way(&mut self, now: Now) {
-        self.has_departures = false;
+        self.peers.users.take_departures();
         let mut index = 0;
         while index < self.giving_way.len() {
             let Some(verdict) = self.judge_waiting(now, &self.giving_way[index]) else {
@@ -163,6 +162,11 @@ impl Hub {
                 outcome,
             });
         }
+    }
+
+    // Whether room may have been made for a newcomer when the turn was over.
+    pub(super) fn can_judge_waiting(&self) -> bool {
+        !self.giving_way.is_empty() && self.peers.users.has_departures()
     }
 
     // `None`: the newcomer goes on waiting. Else whom it takes the place of, if of anybody, or why it
@@ -343,6 +347,17 @@ mod tests {
         rig.turn();
         assert!(admitted(&mut rig).is_ok());
         assert_eq!(rig.closing(second), None);
+    }
+
+    #[test]
+    fn room_that_a_close_makes_at_the_end_of_a_turn_wakes_the_core_too() {
+        let (mut rig, first, _) = full();
+        let now = rig.now;
+        rig.hub().close_slow(now, first.key, None);
+        assert!(rig.hub().has_work());
+        rig.turn();
+        assert!(admitted(&mut rig).is_ok());
+        assert!(!rig.hub().has_work());
     }
 
     #[test]

@@ -184,8 +184,6 @@ pub struct Hub {
     // Publishers that wait, and some that no longer do.
     stalled: Vec<Key>,
     giving_way: Vec<GivingWay>,
-    // Somebody went since the newcomers among them were last judged.
-    has_departures: bool,
     asks: Keyed<PendingAsk>,
     actions: VecDeque<Action>,
     drain: Drain,
@@ -220,7 +218,6 @@ impl Hub {
             acks_due: Vec::new(),
             stalled: Vec::new(),
             giving_way: Vec::new(),
-            has_departures: false,
             asks: Keyed::default(),
             actions: VecDeque::new(),
             drain: Drain::new(cores),
@@ -308,7 +305,7 @@ impl Hub {
         !self.touched.is_empty()
             || !self.acks_due.is_empty()
             || !self.actions.is_empty()
-            || self.has_departures
+            || self.can_judge_waiting()
             || self.can_admit_waiting()
             || self.can_go_on()
     }

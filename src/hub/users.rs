@@ -18,6 +18,8 @@ pub struct Users {
     users: Keyed<User>,
     by_name: HashMap<CompactString, UserSlot, ahash::RandomState>,
     ring: VecDeque<UserSlot>,
+    // A viewer stopped counting since `take_departures`.
+    has_departures: bool,
 }
 
 #[derive(Debug)]
@@ -39,6 +41,7 @@ impl Users {
             users: Keyed::default(),
             by_name: HashMap::with_hasher(hasher),
             ring: VecDeque::new(),
+            has_departures: false,
         }
     }
 
@@ -79,12 +82,23 @@ impl Users {
 
     /// The viewer no longer counts against the tier.
     pub fn remove_viewer(&mut self, slot: UserSlot, viewer: Key) {
+        self.has_departures = true;
         if let Some(user) = self.users.find_mut(slot.0) {
             user.viewers.retain(|other| *other != viewer);
             if user.viewers.is_empty() {
                 user.viewers = Vec::new();
             }
         }
+    }
+
+    /// Whether a viewer stopped counting since `take_departures`: there may be room for another.
+    pub fn has_departures(&self) -> bool {
+        self.has_departures
+    }
+
+    /// What departed so far is taken account of.
+    pub fn take_departures(&mut self) {
+        self.has_departures = false;
     }
 
     /// The user's viewers, oldest first.
