@@ -54,6 +54,7 @@ pub struct World {
     pub events: Events,
     pub seen: Sightings,
     pub is_draining: bool,
+    undisturbed_until_ms: u64,
     // When a drain is over for those who do not read.
     ends_at_ms: u64,
 }
@@ -101,6 +102,7 @@ impl World {
             events: Events::new(),
             seen: Sightings::default(),
             is_draining: false,
+            undisturbed_until_ms: 0,
             ends_at_ms: u64::MAX,
             dice,
             scenario,
@@ -158,16 +160,20 @@ impl World {
         self.step_cores(85)
     }
 
+    // One thing at a time, with a pause after it: what waits for other cores is closed after 5 s.
     fn disturb(&mut self) {
+        if self.now_ms < self.undisturbed_until_ms || !self.dice.chance(10) {
+            return;
+        }
         let (from, to) = (
             self.dice.below(self.cores.len()),
             self.dice.below(self.cores.len()),
         );
         let until_ms = self.now_ms + self.dice.between(50, 1_500);
-        if self.dice.chance(4) {
+        self.undisturbed_until_ms = until_ms + 1_000;
+        if self.dice.chance(60) {
             self.post.jam(from, to, until_ms);
-        }
-        if self.dice.chance(2) {
+        } else {
             self.cores[from].stopped_until_ms = until_ms;
         }
     }
