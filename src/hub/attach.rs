@@ -28,7 +28,7 @@ const CAPABILITIES: [&str; 5] = ["cursor", "lag", "refresh_token", "resume", "su
 impl Hub {
     /// Queues an operation of a viewer and carries out what can be.
     pub(super) fn enqueue(&mut self, now: Now, key: Key, operation: Operation) {
-        if let Some(viewer) = self.viewer_mut(key) {
+        if let Some(viewer) = self.peers.viewer_mut(key) {
             viewer.operations.push_back(operation);
         }
         self.advance_viewer(now, key);
@@ -37,7 +37,8 @@ impl Hub {
     /// Carries out a viewer's operations in order, until one has to wait for an owner core.
     pub(super) fn advance_viewer(&mut self, now: Now, key: Key) {
         while self.is_open(key) && self.prepare(now, key) {
-            let Some(operation) = self.viewer_mut(key).and_then(Viewer::next_operation) else {
+            let Some(operation) = self.peers.viewer_mut(key).and_then(Viewer::next_operation)
+            else {
                 return;
             };
             match operation {
@@ -63,12 +64,13 @@ impl Hub {
     pub(super) fn detach_all(&mut self, key: Key) {
         self.release_waiting(key);
         while let Some(last) = self
+            .peers
             .viewer(key)
             .and_then(|viewer| viewer.attachments.len().checked_sub(1))
         {
             self.detach(key, last);
         }
-        if let Some(viewer) = self.viewer_mut(key) {
+        if let Some(viewer) = self.peers.viewer_mut(key) {
             viewer.operations.clear();
             let subscriptions = std::mem::take(&mut viewer.subscriptions);
             self.stats
@@ -76,14 +78,6 @@ impl Hub {
                 .subscriptions
                 .sub(subscriptions.len() as u64);
         }
-    }
-
-    pub(super) fn viewer(&self, key: Key) -> Option<&Viewer> {
-        self.peers.find(key)?.viewer()
-    }
-
-    pub(super) fn viewer_mut(&mut self, key: Key) -> Option<&mut Viewer> {
-        self.peers.find_mut(key)?.viewer_mut()
     }
 
     pub(super) fn establish(&mut self, now: Now, key: Key, initial: Option<Subscription>) {
@@ -201,7 +195,7 @@ impl Hub {
             Unsubscribe::Filters(filters) => filters.contains(&*subscription.filter),
             Unsubscribe::Key(key) => *key == subscription.key,
         };
-        let Some(viewer) = self.viewer_mut(key) else {
+        let Some(viewer) = self.peers.viewer_mut(key) else {
             return;
         };
         let gone: Vec<Subscription> = viewer
@@ -266,11 +260,7 @@ impl Hub {
     }
 
     pub(super) fn install(&mut self, key: Key, added: impl IntoIterator<Item = Subscription>) {
-        let Some(viewer) = self
-            .peers
-            .find_mut(key)
-            .and_then(super::peers::Peer::viewer_mut)
-        else {
+        let Some(viewer) = self.peers.viewer_mut(key) else {
             return;
         };
         for subscription in added {
@@ -311,11 +301,13 @@ impl Hub {
             })
             .collect();
         let mut index = self
+            .peers
             .viewer(key)
             .map_or(0, |viewer| viewer.attachments.len());
         while index > 0 {
             index -= 1;
             let attached = self
+                .peers
                 .viewer(key)
                 .and_then(|viewer| viewer.attachments.get(index))
                 .map(|attachment| attachment.stream);
@@ -335,11 +327,7 @@ impl Hub {
     pub(super) fn attach(&mut self, now: Now, key: Key, slot: StreamSlot, filters: Wanted) {
         // What was numbered before goes to those who were attached before.
         self.fan_out(now, slot);
-        let Some(viewer) = self
-            .peers
-            .find_mut(key)
-            .and_then(super::peers::Peer::viewer_mut)
-        else {
+        let Some(viewer) = self.peers.viewer_mut(key) else {
             return;
         };
         let Some(state) = self.streams.state_mut(slot) else {
@@ -373,11 +361,7 @@ impl Hub {
     }
 
     pub(super) fn detach(&mut self, key: Key, index: usize) {
-        let Some(viewer) = self
-            .peers
-            .find_mut(key)
-            .and_then(super::peers::Peer::viewer_mut)
-        else {
+        let Some(viewer) = self.peers.viewer_mut(key) else {
             return;
         };
         let variant = viewer.variant;
@@ -390,10 +374,7 @@ impl Hub {
             let list = &mut live.attached[variant.index()];
             list.swap_remove(position);
             if let Some(moved) = list.get(position).map(|attached| attached.viewer) {
-                let viewer = self
-                    .peers
-                    .find_mut(moved)
-                    .and_then(super::peers::Peer::viewer_mut);
+                let viewer = self.peers.viewer_mut(moved);
                 let places = viewer
                     .into_iter()
                     .flat_map(|viewer| &mut viewer.attachments);

@@ -22,7 +22,7 @@ impl Hub {
             self.options.limits.messages_per_second,
             self.options.limits.messages_per_minute,
         );
-        let Some(viewer) = self.viewer_mut(key) else {
+        let Some(viewer) = self.peers.viewer_mut(key) else {
             return;
         };
         match viewer.rate.judge(now.ms(), per_second, per_minute) {

@@ -124,7 +124,7 @@ impl Hub {
             self.drain.phase = Phase::Closing;
             for key in self.peers.keys() {
                 if self.is_open(key) {
-                    if self.viewer(key).is_some() {
+                    if self.peers.viewer(key).is_some() {
                         self.send_present_cursor(now, key);
                     }
                     self.close_peer(now, key, CloseReason::GoingAway);

@@ -18,7 +18,7 @@ use super::{Hub, Now};
 impl Hub {
     // Makes sure that the front operation's streams are ready. `false`: it waits, or there is none.
     pub(super) fn prepare(&mut self, now: Now, key: Key) -> bool {
-        let Some(viewer) = self.viewer(key) else {
+        let Some(viewer) = self.peers.viewer(key) else {
             return false;
         };
         let variant = viewer.variant;
@@ -34,7 +34,7 @@ impl Hub {
                 self.ask_owner(*slot, variant);
             }
             let deadline_ms = now.ms() + ATTACH_TIMEOUT_MS;
-            if let Some(viewer) = self.viewer_mut(key) {
+            if let Some(viewer) = self.peers.viewer_mut(key) {
                 viewer.waiting = Some(Box::new(Waiting {
                     streams,
                     deadline_ms,
@@ -42,7 +42,10 @@ impl Hub {
             }
             self.peers.schedule(key, deadline_ms);
         }
-        let waiting = self.viewer(key).and_then(|viewer| viewer.waiting.as_ref());
+        let waiting = self
+            .peers
+            .viewer(key)
+            .and_then(|viewer| viewer.waiting.as_ref());
         waiting.is_some_and(|waiting| {
             waiting
                 .streams
@@ -120,6 +123,7 @@ impl Hub {
 
     pub(super) fn release_waiting(&mut self, key: Key) {
         let Some(waiting) = self
+            .peers
             .viewer_mut(key)
             .and_then(|viewer| viewer.waiting.take())
         else {

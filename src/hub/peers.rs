@@ -260,6 +260,16 @@ impl Peers {
         self.peers.find_mut(key)
     }
 
+    /// The viewer's part of a connection that watches.
+    pub fn viewer(&self, key: Key) -> Option<&Viewer> {
+        self.find(key)?.viewer()
+    }
+
+    /// See `viewer`.
+    pub fn viewer_mut(&mut self, key: Key) -> Option<&mut Viewer> {
+        self.find_mut(key)?.viewer_mut()
+    }
+
     /// All connections.
     pub fn iter(&self) -> impl Iterator<Item = (Key, &Peer)> {
         self.peers.iter()

@@ -23,6 +23,7 @@ impl Hub {
         mut position: impl FnMut(StreamSlot, Seq) -> Seq,
     ) -> Vec<(Target, Seq)> {
         let attachments = self
+            .peers
             .viewer(key)
             .map_or(&[][..], |viewer| &viewer.attachments);
         let states = attachments
@@ -52,7 +53,7 @@ impl Hub {
 
     pub(super) fn send_cursor(&mut self, now: Now, key: Key, positions: &[(Target, Seq)]) {
         // Before it was told where its streams begin there is nothing to say of them.
-        if !self.viewer(key).is_some_and(Viewer::is_established) {
+        if !self.peers.viewer(key).is_some_and(Viewer::is_established) {
             return;
         }
         let streams: Vec<(StreamName<'_>, Seq)> = positions
@@ -114,7 +115,7 @@ impl Hub {
         before: &[(Target, Seq)],
         after: &[(Target, Seq)],
     ) -> Vec<Row> {
-        let Some(viewer) = self.viewer_mut(key) else {
+        let Some(viewer) = self.peers.viewer_mut(key) else {
             return Vec::new();
         };
         let new = after
@@ -135,7 +136,7 @@ impl Hub {
     }
 
     pub(super) fn take_cursor(&mut self, key: Key, cursor: Cursor) {
-        let Some(viewer) = self.viewer_mut(key) else {
+        let Some(viewer) = self.peers.viewer_mut(key) else {
             return;
         };
         match &mut viewer.cursors {
@@ -254,7 +255,7 @@ mod tests {
         let mut rig = Rig::new();
         let client = rig.viewer("ada", &[]);
         let seqs = |rig: &mut Rig| {
-            let viewer = rig.hub().viewer(client.key);
+            let viewer = rig.hub().peers.viewer(client.key);
             let cursor = viewer.and_then(|viewer| viewer.cursors.as_ref());
             cursor.map_or(0, |cursor| cursor.len())
         };
