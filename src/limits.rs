@@ -39,6 +39,8 @@ pub const GZIP_MEMBERS_MAX: u32 = 1_024;
 pub const FRAGMENTS_MAX: u32 = 64;
 /// Control frames from one peer in a second before it is closed with 1008.
 pub const CONTROL_FRAMES_PER_SECOND_MAX: u32 = 20;
+/// Pongs that wait for one peer; past it the oldest gives way, so that the latest ping is answered.
+pub const PONGS_QUEUED_MAX: usize = CONTROL_FRAMES_PER_SECOND_MAX as usize;
 /// Bytes of a control frame's payload (RFC 6455 §5.5).
 pub const CONTROL_BYTES_MAX: usize = 125;
 

@@ -9,6 +9,7 @@ use std::io::IoSlice;
 use std::rc::Rc;
 
 use crate::event::Seq;
+use crate::limits::PONGS_QUEUED_MAX;
 
 use super::frames::{FrameBatch, Variant};
 use super::streams::StreamSlot;
@@ -20,7 +21,7 @@ pub enum OwnKind {
     Frame,
     /// A heartbeat's ping.
     Ping,
-    /// The answer to the peer's latest ping.
+    /// The answer to a ping of the peer's.
     Pong,
     /// Bytes that are no frame: an HTTP answer.
     Raw,
@@ -113,35 +114,32 @@ impl Outbox {
         });
     }
 
-    /// Queues a control frame ahead of everything that is not yet on its way. A frame of the same
-    /// kind that still waits is replaced: only the latest ping is answered. Returns what that
-    /// displaced.
+    /// Queues a control frame ahead of everything that is not yet on its way, behind others of its
+    /// like. Of pongs at most `PONGS_QUEUED_MAX` wait, of pings one: a further one displaces the
+    /// oldest (RFC 6455 §5.5.3 asks that the latest ping be answered). Returns what that was.
     pub fn push_urgent(&mut self, bytes: Vec<u8>, kind: OwnKind) -> Gone {
-        let first = self.cut_front();
-        let is_urgent = |chunk: &Chunk| {
-            matches!(
-                chunk,
-                Chunk::Own {
-                    kind: OwnKind::Ping | OwnKind::Pong,
-                    ..
+        let mut at = self.cut_front();
+        let (mut oldest, mut alike) = (at, 0);
+        while let Some(waiting) = self.chunks.get(at).and_then(Chunk::urgent_kind) {
+            if waiting == kind {
+                if alike == 0 {
+                    oldest = at;
                 }
-            )
-        };
-        let mut at = first;
-        while self.chunks.get(at).is_some_and(is_urgent) {
-            if self
-                .chunks
-                .get(at)
-                .is_some_and(|chunk| matches!(chunk, Chunk::Own { kind: k, .. } if *k == kind))
-            {
-                let gone = self.remove(at);
-                self.insert_own(at, bytes, kind);
-                return gone;
+                alike += 1;
             }
             at += 1;
         }
+        let alike_max = match kind {
+            OwnKind::Pong => PONGS_QUEUED_MAX,
+            OwnKind::Frame | OwnKind::Ping | OwnKind::Raw => 1,
+        };
+        let mut gone = Gone::default();
+        if alike == alike_max {
+            gone = self.remove(oldest);
+            at -= 1;
+        }
         self.insert_own(at, bytes, kind);
-        Gone::default()
+        gone
     }
 
     /// The bytes to write next, at most `slices.len()` pieces; returns how many were filled.
@@ -349,6 +347,17 @@ impl Outbox {
 }
 
 impl Chunk {
+    // Whether it is a ping or a pong.
+    fn urgent_kind(&self) -> Option<OwnKind> {
+        match self {
+            Self::Own {
+                kind: kind @ (OwnKind::Ping | OwnKind::Pong),
+                ..
+            } => Some(*kind),
+            Self::Own { .. } | Self::Shared { .. } => None,
+        }
+    }
+
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Own { bytes, .. } => bytes,
@@ -484,14 +493,20 @@ mod tests {
         let (mut bytes, _) = write(&mut outbox, 5);
         outbox.push_urgent(control(Control::Ping, ""), OwnKind::Ping);
         outbox.push_urgent(control(Control::Pong, "a"), OwnKind::Pong);
-        let gone = outbox.push_urgent(control(Control::Pong, "b"), OwnKind::Pong);
-        assert_eq!(
-            (gone.bytes, gone.frames),
-            (3, 1),
-            "only the latest ping is answered"
-        );
+        outbox.push_urgent(control(Control::Pong, "b"), OwnKind::Pong);
         bytes.extend(write_all(&mut outbox));
-        assert_eq!(seen(&bytes), ["e1", "ping", "b", "e2", "e3", "o1"]);
+        assert_eq!(seen(&bytes), ["e1", "ping", "a", "b", "e2", "e3", "o1"]);
+    }
+
+    #[test]
+    fn of_many_pongs_that_wait_the_oldest_give_way() {
+        let mut outbox = Outbox::default();
+        for n in 0..PONGS_QUEUED_MAX + 2 {
+            let gone = outbox.push_urgent(control(Control::Pong, &n.to_string()), OwnKind::Pong);
+            assert_eq!(gone.frames, usize::from(n >= PONGS_QUEUED_MAX));
+        }
+        let expected: Vec<String> = (2..PONGS_QUEUED_MAX + 2).map(|n| n.to_string()).collect();
+        assert_eq!(seen(&write_all(&mut outbox)), expected);
     }
 
     #[test]

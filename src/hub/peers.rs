@@ -376,7 +376,7 @@ impl Peers {
         self.push_own(key, frame, OwnKind::Frame);
     }
 
-    /// Answers the peer's latest ping, ahead of everything that is not on its way.
+    /// Answers a ping of the peer's, ahead of everything that is not on its way.
     pub fn push_pong(&mut self, key: Key, payload: &[u8]) {
         let mut frame = Vec::new();
         encode_control(&mut frame, Control::Pong, payload);
