@@ -37,6 +37,11 @@ pub const GZIP_MEMBERS_MAX: u32 = 1_024;
 
 /// Fragments of one WebSocket message.
 pub const FRAGMENTS_MAX: u32 = 64;
+/// Bytes of one message to `serve --echo`: the conformance suite sends 16 MiB.
+pub const ECHO_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Fragments of one message to `serve --echo`: the suite sends 4 MiB, 64 bytes at a time, and an
+/// empty one behind them.
+pub const ECHO_FRAGMENTS_MAX: u32 = 64 * 1024 + 1;
 /// Control frames from one peer in a second before it is closed with 1008.
 pub const CONTROL_FRAMES_PER_SECOND_MAX: u32 = 20;
 /// Pongs that wait for one peer; past it the oldest gives way, so that the latest ping is answered.

@@ -23,6 +23,9 @@ pub struct ServeArgs {
     /// Try it out: this machine only, a fresh key, temporary data; prints commands to paste
     #[arg(long)]
     pub dev: bool,
+    /// Send back every message on /echo: for the conformance suite
+    #[arg(long, hide = true)]
+    echo: bool,
 }
 
 impl ServeArgs {
@@ -33,7 +36,8 @@ impl ServeArgs {
         if self.dev {
             sources.dev = Some(dev::fresh()?);
         }
-        let loaded = sources.load()?;
+        let mut loaded = sources.load()?;
+        loaded.config.has_echo = self.echo;
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }

@@ -287,6 +287,7 @@ fn into_config(settings: Settings, keys: KeySource, tls: Option<Tls>) -> Config 
         cores: settings.cores,
         data_dir: settings.data_dir,
         default_dialect: settings.default_dialect,
+        has_echo: false,
         auth: Auth {
             keys,
             issuer: settings.auth.issuer,

@@ -39,6 +39,9 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The dialect of `/` and `/ws` without a subprotocol.
     pub default_dialect: Dialect,
+    /// Whether `/echo` sends messages back, for the conformance suite. No key says it, only
+    /// `serve --echo`.
+    pub has_echo: bool,
     /// How tokens are verified.
     pub auth: Auth,
     /// Who may connect from a browser, beside pages of the same host.

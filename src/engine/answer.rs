@@ -115,7 +115,7 @@ pub(super) fn refuse_by_close(
         .close()
         .filter(|_| upgrade.refusals_as_close)?;
     let dialect = match upgrade.role {
-        Role::Publisher => crate::event::Dialect::Observatory,
+        Role::Echo | Role::Publisher => crate::event::Dialect::Observatory,
         Role::Viewer(dialect) => dialect,
     };
     let error = ServerMessage::Error {

@@ -14,7 +14,7 @@ use crate::wire::{BodyDecoder, RequestHead};
 
 use super::admin::{self};
 use super::answer::{Framing, Refused, publish_answer};
-use super::connection::{BodyState, HttpState, Pending, Protocol, Purpose, WebSocket};
+use super::connection::{BodyState, HttpState, Pending, Protocol, Purpose, Speaker, WebSocket};
 use super::event_loop::Core;
 
 impl Core {
@@ -205,7 +205,7 @@ impl Core {
         };
         let (publisher, is_post) = match &connection.protocol {
             Protocol::WebSocket(WebSocket {
-                publisher: Some(publisher),
+                speaker: Speaker::Publisher(publisher),
                 ..
             }) => (*publisher, false),
             Protocol::WebSocket(_) => return true,

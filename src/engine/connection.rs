@@ -133,6 +133,17 @@ pub(super) enum Pending {
     },
 }
 
+/// Who speaks on a WebSocket, and so what becomes of the messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Speaker {
+    /// One that tests us: they go back as they came.
+    Echo,
+    /// A publisher, by its name in the hub.
+    Publisher(Key),
+    /// A viewer.
+    Viewer,
+}
+
 /// A connection that speaks frames.
 #[derive(Debug)]
 pub(super) struct WebSocket {
@@ -140,8 +151,8 @@ pub(super) struct WebSocket {
     pub peer: Key,
     pub assembler: Assembler,
     pub control: ControlRate,
-    /// Its name among the hub's publishers, if it is one.
-    pub publisher: Option<Key>,
+    /// Whose messages it brings.
+    pub speaker: Speaker,
     /// A publisher's message waits for room: nothing more is read.
     pub is_stalled: bool,
     /// When bytes last came, in milliseconds of the monotonic clock.

@@ -12,14 +12,13 @@ use mio::{Events, Interest, Poll, Token};
 use tracing::{error, info, warn};
 
 use crate::counters::CoreStats;
-use crate::event::Dialect;
 use crate::hub::keyed::{Key, Keyed};
 use crate::hub::mail::Mail;
 use crate::hub::{Action, Hub, Now};
 use crate::limits::{
     HEAD_BYTES_MAX, LETTERS_PER_TURN, READ_BYTES_PER_CORE_AND_TURN, READ_BYTES_PER_TURN,
 };
-use crate::wire::OriginPolicy;
+use crate::wire::{Endpoints, OriginPolicy};
 
 use super::admission::Admission;
 use super::clock::Clock;
@@ -50,8 +49,8 @@ pub enum Letter {
 pub struct Options {
     /// The clock of the process.
     pub clock: Clock,
-    /// What `/ws` and `/` speak where nothing else is said.
-    pub default_dialect: Dialect,
+    /// What the paths of WebSockets lead to.
+    pub endpoints: Endpoints,
     /// Which pages may connect.
     pub origins: OriginPolicy,
     /// Networks whose forwarding headers are believed.

@@ -8,15 +8,15 @@ use crate::auth::Claims;
 use crate::dialect::ConnectQuery;
 use crate::event::StreamKind;
 use crate::hub::keyed::Key;
-use crate::hub::peers::Arrival;
+use crate::hub::peers::{Arrival, Role as PeerRole};
 use crate::hub::{Now, Refused as HubRefused, ViewerRequest};
 use crate::limits::BODY_BYTES_MAX;
 use crate::wire::handshake::write_switching_protocols;
-use crate::wire::{Assembler, RequestHead, Role, Upgrade};
+use crate::wire::{Assembler, Intake, RequestHead, Role, Upgrade};
 
 use super::admission::Ticket;
 use super::answer::Refused;
-use super::connection::{Connection, Door, Http, HttpState, Pending, Protocol, WebSocket};
+use super::connection::{Connection, Door, Http, HttpState, Pending, Protocol, Speaker, WebSocket};
 use super::event_loop::{Core, Letter, Timer};
 use super::transport::Transport;
 use crate::wire::control::ControlRate;
@@ -173,6 +173,10 @@ impl Core {
             return;
         };
         match upgrade.role {
+            Role::Echo => {
+                let outcome = self.hub.handle_echo_peer(now, arrival);
+                self.answer_upgrade(now, key, &upgrade, outcome);
+            }
             Role::Publisher => {
                 let outcome = self.hub.handle_publisher(now, arrival);
                 self.answer_upgrade(now, key, &upgrade, outcome);
@@ -220,24 +224,26 @@ impl Core {
     ) {
         match outcome {
             Ok(peer) => {
-                let publisher = self
-                    .hub
-                    .peers()
-                    .find(peer)
-                    .and_then(crate::hub::peers::Peer::publisher);
-                let message_bytes_max = if publisher.is_some() {
-                    BODY_BYTES_MAX
-                } else {
-                    self.options.message_bytes_max
-                };
-                let Some(connection) = self.connections.find_mut(key) else {
+                let (Some(found), Some(connection)) =
+                    (self.hub.peers().find(peer), self.connections.find_mut(key))
+                else {
                     return;
+                };
+                let (speaker, intake) = match found.role() {
+                    PeerRole::Echo => (Speaker::Echo, Intake::ECHO),
+                    PeerRole::Publisher(publisher) => {
+                        (Speaker::Publisher(*publisher), Intake::text(BODY_BYTES_MAX))
+                    }
+                    PeerRole::Viewer(_) => {
+                        let intake = Intake::text(self.options.message_bytes_max);
+                        (Speaker::Viewer, intake)
+                    }
                 };
                 connection.protocol = Protocol::WebSocket(WebSocket {
                     peer,
-                    assembler: Assembler::new(message_bytes_max),
+                    assembler: Assembler::with_intake(intake),
                     control: ControlRate::default(),
-                    publisher,
+                    speaker,
                     heard_ms: now.ms(),
                     is_timed: false,
                     is_stalled: false,

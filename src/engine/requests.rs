@@ -152,8 +152,8 @@ impl Core {
     }
 
     fn handle_upgrade(&mut self, now: Now, key: Key, head: &RequestHead) {
-        let default_dialect = self.options.default_dialect;
-        let upgrade = match self.guarded(|| Upgrade::from_head(head, default_dialect)) {
+        let endpoints = self.options.endpoints;
+        let upgrade = match self.guarded(|| Upgrade::from_head(head, endpoints)) {
             Err(refused) => return self.refuse_upgrade(now, key, None, &refused),
             Ok(upgrade) => upgrade,
         };
@@ -194,6 +194,8 @@ impl Core {
             .guarded(|| self.hub.trust().read(now, token.as_str()))?
             .map_err(bad_token)?;
         let (is_allowed, class, permission) = match upgrade.role {
+            // Whoever may watch may hear itself; tiers are for viewers alone.
+            Role::Echo => (auth::may_subscribe(&claims), Class::Publisher, "subscribe"),
             Role::Publisher => (auth::may_publish(&claims), Class::Publisher, "publish"),
             Role::Viewer(_) => (auth::may_subscribe(&claims), Class::Viewer, "subscribe"),
         };

@@ -12,10 +12,11 @@ use crate::hub::Now;
 use crate::hub::keyed::Key;
 use crate::limits::{HEAD_TIMEOUT_MS, PARTIAL_TIMEOUT_MS, READ_BYTES_PER_TURN};
 use crate::wire::close::CloseReason;
+use crate::wire::frame::Data;
 use crate::wire::{Incoming, WireError};
 
 use super::answer::Framing;
-use super::connection::{Connection, Door, Http, HttpState, Pending, Protocol, WebSocket};
+use super::connection::{Connection, Door, Http, HttpState, Pending, Protocol, Speaker, WebSocket};
 use super::event_loop::{Core, Timer};
 use super::listener::Accept;
 use super::transport::Transport;
@@ -367,17 +368,16 @@ impl Core {
             Incoming::Pong => {
                 self.is_control_allowed(now, key, peer);
             }
-            Incoming::Text(text) => {
-                let is_publisher = self
-                    .web_socket(key)
-                    .is_some_and(|socket| socket.publisher.is_some());
-                if is_publisher {
+            Incoming::Binary(bytes) => self.hub.handle_echo(peer, Data::Binary, &bytes),
+            Incoming::Text(text) => match self.web_socket(key).map(|socket| socket.speaker) {
+                Some(Speaker::Echo) => self.hub.handle_echo(peer, Data::Text, &text),
+                Some(Speaker::Publisher(_)) => {
                     self.hub.handle_publisher_message(now, peer, text);
                     self.work_on_publisher(now, key);
-                } else {
-                    self.hub.handle_viewer_message(now, peer, &text);
                 }
-            }
+                Some(Speaker::Viewer) => self.hub.handle_viewer_message(now, peer, &text),
+                None => {}
+            },
         }
     }
 

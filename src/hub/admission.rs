@@ -209,7 +209,7 @@ impl Hub {
     }
 
     // Once more on the core that keeps the connection: a revocation or a drain may have come since.
-    fn check_arrival(&self, now: Now, claims: &Claims) -> Result<(), Refused> {
+    pub(super) fn check_arrival(&self, now: Now, claims: &Claims) -> Result<(), Refused> {
         if self.drain.is_draining() {
             return Err(DRAINING);
         }

@@ -41,7 +41,7 @@ impl Hub {
         }
     }
 
-    /// Closes the viewers that do not read what they asked for.
+    /// Closes the peers that do not read what they asked for.
     pub(super) fn close_overfull(&mut self, now: Now) {
         while let Some(key) = self.peers.poll_overfull() {
             self.close_slow(now, key, None);

@@ -12,6 +12,7 @@ mod closing;
 mod command;
 mod drain;
 pub mod duplicates;
+mod echo;
 pub mod frames;
 mod heartbeat;
 mod interest;

@@ -12,8 +12,7 @@ use crate::counters::{CoreStats, Role as CountedRole};
 use crate::dialect::{ServerMessage, encode_message};
 use crate::event::Seq;
 use crate::wire::close::CloseReason;
-use crate::wire::frame::{encode_control, encode_text};
-use tungstenite::protocol::frame::coding::Control;
+use crate::wire::frame::{Control, Data, OpCode, encode_control, write_frame_header};
 
 use super::frames::{FrameBatch, Variant};
 use super::keyed::{Key, Keyed};
@@ -35,7 +34,7 @@ pub struct Peers {
     deadlines: Vec<(Key, u64)>,
     // Unwritten bytes of all outboxes.
     outbox_bytes: usize,
-    // Viewers whose own messages found no room.
+    // Peers whose own messages found no room.
     overfull: Vec<Key>,
 }
 
@@ -76,6 +75,9 @@ pub struct Details {
 /// What a connection is for.
 #[derive(Debug)]
 pub enum Role {
+    /// It tests us: every message goes back to it. It stands outside the tiers and is counted among
+    /// the publishers.
+    Echo,
     /// It publishes: its name among the hub's publishers.
     Publisher(Key),
     /// It watches.
@@ -138,7 +140,7 @@ impl Peer {
     pub fn viewer(&self) -> Option<&Viewer> {
         match &self.role {
             Role::Viewer(viewer) => Some(viewer),
-            Role::Publisher(_) => None,
+            Role::Echo | Role::Publisher(_) => None,
         }
     }
 
@@ -146,7 +148,7 @@ impl Peer {
     pub fn viewer_mut(&mut self) -> Option<&mut Viewer> {
         match &mut self.role {
             Role::Viewer(viewer) => Some(viewer),
-            Role::Publisher(_) => None,
+            Role::Echo | Role::Publisher(_) => None,
         }
     }
 
@@ -154,7 +156,7 @@ impl Peer {
     pub fn publisher(&self) -> Option<Key> {
         match self.role {
             Role::Publisher(publisher) => Some(publisher),
-            Role::Viewer(_) => None,
+            Role::Echo | Role::Viewer(_) => None,
         }
     }
 
@@ -361,18 +363,25 @@ impl Peers {
         }
     }
 
-    /// Queues one text frame, in order. A viewer whose outbox has no room for it does not keep up:
-    /// `poll_overfull` names it.
+    /// Queues one text frame, in order. A peer whose outbox has no room for it does not keep up:
+    /// `poll_overfull` names it. What a publisher is told is bounded by what is read of it.
     pub fn push_text(&mut self, key: Key, text: &[u8]) {
+        self.push_data(key, Data::Text, text);
+    }
+
+    /// The same of either kind; text is UTF-8.
+    pub fn push_data(&mut self, key: Key, kind: Data, payload: &[u8]) {
         let is_full = self.peers.find(key).is_some_and(|peer| {
-            let bytes = peer.outbox.bytes() + text.len();
-            peer.viewer().is_some() && !peer.outbox.is_empty() && bytes > self.outbox_bytes_max
+            let bytes = peer.outbox.bytes() + payload.len();
+            let is_bounded = peer.publisher().is_none();
+            is_bounded && !peer.outbox.is_empty() && bytes > self.outbox_bytes_max
         });
         if is_full {
             return self.overfull.push(key);
         }
-        let mut frame = Vec::with_capacity(text.len() + 10);
-        encode_text(&mut frame, text);
+        let mut frame = Vec::with_capacity(payload.len() + 10);
+        write_frame_header(&mut frame, OpCode::Data(kind), payload.len());
+        frame.extend_from_slice(payload);
         self.push_own(key, frame, OwnKind::Frame);
     }
 
@@ -492,7 +501,7 @@ impl Peers {
         None
     }
 
-    /// A viewer whose own messages found no room.
+    /// A peer whose own messages found no room.
     pub fn poll_overfull(&mut self) -> Option<Key> {
         self.overfull.pop()
     }

@@ -147,6 +147,16 @@ impl Rig {
         (core, self.hubs[core].handle_viewer(self.now, request))
     }
 
+    /// A peer of `serve --echo`.
+    pub fn echo(&mut self, user: &str) -> Client {
+        let core = self.core_of(StreamKind::User, user);
+        let arrival = self.arrival(claims(user, &[]));
+        let key = self.hubs[core]
+            .handle_echo_peer(self.now, arrival)
+            .expect("it is let in");
+        Client { core, key }
+    }
+
     /// A publisher for anybody, on `core`.
     pub fn publisher(&mut self, core: usize) -> Client {
         let claims = Claims {

@@ -9,7 +9,7 @@ use crate::engine::admission::AdmissionOptions;
 use crate::engine::{self, Clock, Pages};
 use crate::event::{Epoch, Partition};
 use crate::hub;
-use crate::wire::OriginPolicy;
+use crate::wire::{Endpoints, OriginPolicy};
 
 /// What is drawn once per process.
 pub(super) struct Secrets {
@@ -89,7 +89,10 @@ pub(super) fn hub(config: &Config, core: usize, secrets: &Secrets) -> hub::Optio
 pub(super) fn engine(config: &Config, clock: Clock, pages: Arc<dyn Pages>) -> engine::Options {
     engine::Options {
         clock,
-        default_dialect: config.default_dialect,
+        endpoints: Endpoints {
+            default_dialect: config.default_dialect,
+            has_echo: config.has_echo,
+        },
         origins: origins(&config.origins),
         trusted_proxies: config.trusted_proxies.clone(),
         message_bytes_max: config.limits.message_bytes_max,

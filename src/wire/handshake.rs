@@ -26,9 +26,20 @@ pub struct Upgrade {
     accept_key: String,
 }
 
+/// What a server's paths lead to, as far as servers differ.
+#[derive(Clone, Copy, Debug)]
+pub struct Endpoints {
+    /// What `/ws` and `/` speak without a subprotocol of ours.
+    pub default_dialect: Dialect,
+    /// Whether there is an `/echo`.
+    pub has_echo: bool,
+}
+
 /// What an upgraded connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
+    /// `/echo`, where the server has it: every message comes back.
+    Echo,
     /// `/v1/publish`
     Publisher,
     /// `/keen`, `/observatory`, `/ws`, `/`
@@ -36,12 +47,12 @@ pub enum Role {
 }
 
 impl Upgrade {
-    /// Reads an upgrade. `/ws` and `/` without a subprotocol of ours speak `default_dialect`.
+    /// Reads an upgrade to one of `endpoints`.
     /// Errors: [`HandshakeError`]; after it the connection ends, as a proxy in front may believe
     /// that it was upgraded.
-    pub fn from_head(head: &RequestHead, default_dialect: Dialect) -> Result<Self, HandshakeError> {
+    pub fn from_head(head: &RequestHead, endpoints: Endpoints) -> Result<Self, HandshakeError> {
         let offers = Offers::from_head(head)?;
-        let (role, subprotocol) = choose_role(head.path(), &offers, default_dialect)?;
+        let (role, subprotocol) = choose_role(head.path(), &offers, endpoints)?;
         check_upgrade(head)?;
         if offers.bearer.is_some() && subprotocol.is_none() {
             return Err(HandshakeError::SubprotocolRequired);
@@ -221,11 +232,15 @@ impl<'a> Offers<'a> {
 fn choose_role(
     path: &str,
     offers: &Offers<'_>,
-    default_dialect: Dialect,
+    endpoints: Endpoints,
 ) -> Result<(Role, Option<Dialect>), HandshakeError> {
     let first = offers.dialects.first().copied();
     let fixed = match path {
-        "/" | "/ws" => return Ok((Role::Viewer(first.unwrap_or(default_dialect)), first)),
+        "/" | "/ws" => {
+            let dialect = first.unwrap_or(endpoints.default_dialect);
+            return Ok((Role::Viewer(dialect), first));
+        }
+        "/echo" if endpoints.has_echo => return Ok((Role::Echo, first)),
         "/keen" => Dialect::Keen,
         "/observatory" => Dialect::Observatory,
         "/v1/publish" => return Ok((Role::Publisher, first)),

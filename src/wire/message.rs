@@ -18,11 +18,13 @@ use super::control::ControlPayload;
 use super::frame::{Control, Data, HEADER_BYTES_MAX, OpCode};
 use super::mask::unmask;
 use super::utf8::{InvalidUtf8, Utf8Validator};
-use crate::limits::{CONTROL_BYTES_MAX, FRAGMENTS_MAX};
+use crate::limits::{CONTROL_BYTES_MAX, ECHO_BYTES_MAX, ECHO_FRAGMENTS_MAX, FRAGMENTS_MAX};
 
 /// What a peer sent, whole and checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incoming {
+    /// A binary message, where such are taken.
+    Binary(Bytes),
     /// A close frame. Nothing that follows it is to be fed.
     Close {
         /// The peer's code, one that RFC 6455 §7.4 allows on the wire.
@@ -41,7 +43,7 @@ pub enum Incoming {
 /// What a peer did against RFC 6455 or our limits. All are the peer's doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
-    /// A binary message; only text is spoken here.
+    /// A binary message where only text is spoken.
     #[error("binary messages are not taken")]
     Binary,
     /// A close code that must not be sent, such as 1005 or 999.
@@ -77,7 +79,7 @@ pub enum WireError {
     /// A reserved bit, though no extension was agreed on.
     #[error("reserved bit set")]
     ReservedBits,
-    /// A message in more than `FRAGMENTS_MAX` fragments.
+    /// A message in more than `Intake::fragments_max` fragments.
     #[error("too many fragments")]
     TooManyFragments,
     /// An opcode that RFC 6455 does not define.
@@ -116,20 +118,54 @@ impl From<InvalidUtf8> for WireError {
     }
 }
 
+/// Which messages a connection takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Intake {
+    /// Bytes of one message.
+    pub message_bytes_max: usize,
+    /// Fragments of one message.
+    pub fragments_max: u32,
+    /// Whether a binary message is taken, or a violation.
+    pub takes_binary: bool,
+}
+
+impl Intake {
+    /// What `serve --echo` takes: all that the conformance suite sends.
+    pub const ECHO: Self = Self {
+        message_bytes_max: ECHO_BYTES_MAX,
+        fragments_max: ECHO_FRAGMENTS_MAX,
+        takes_binary: true,
+    };
+
+    /// Text of at most `message_bytes_max` bytes, as viewers and publishers speak it.
+    pub const fn text(message_bytes_max: usize) -> Self {
+        Self {
+            message_bytes_max,
+            fragments_max: FRAGMENTS_MAX,
+            takes_binary: false,
+        }
+    }
+}
+
 /// The reading half of one WebSocket connection. A few dozen bytes while nothing is partial.
 #[derive(Debug)]
 pub struct Assembler {
-    message_bytes_max: usize,
+    intake: Intake,
     header: [u8; HEADER_BYTES_MAX],
     header_len: u8,
     partial: Option<Box<Partial>>,
 }
 
 impl Assembler {
-    /// Begins a connection whose messages hold at most `message_bytes_max` bytes.
+    /// Begins a connection that takes text of at most `message_bytes_max` bytes.
     pub fn new(message_bytes_max: usize) -> Self {
+        Self::with_intake(Intake::text(message_bytes_max))
+    }
+
+    /// Begins a connection that takes what `intake` says.
+    pub fn with_intake(intake: Intake) -> Self {
         Self {
-            message_bytes_max,
+            intake,
             header: [0; HEADER_BYTES_MAX],
             header_len: 0,
             partial: None,
@@ -155,7 +191,7 @@ impl Assembler {
     #[cfg(test)]
     fn buffered_bytes(&self) -> usize {
         self.open_message()
-            .map_or(0, |message| message.text.capacity())
+            .map_or(0, |message| message.bytes.capacity())
     }
 
     fn advance(&mut self, input: &mut [u8], at: &mut usize) -> Result<Option<Incoming>, WireError> {
@@ -192,7 +228,7 @@ impl Assembler {
     }
 
     fn is_fragment(&self, frame: &Frame) -> bool {
-        matches!(frame.kind, Kind::Text { is_final } if !is_final || self.open_message().is_some())
+        matches!(frame.kind, Kind::Data { is_final, .. } if !is_final || self.open_message().is_some())
     }
 
     /// Collects header bytes until they are whole, then reads and checks them. Byte by byte: a
@@ -253,27 +289,30 @@ impl Assembler {
 
     fn check_data(&self, data: Data, is_final: bool, len: u64) -> Result<Kind, WireError> {
         let open = self.open_message();
-        match (data, open) {
+        let content = match (data, open) {
+            (Data::Binary, None) if self.intake.takes_binary => Content::Binary,
             (Data::Binary, None) => return Err(WireError::Binary),
             (Data::Binary | Data::Text, Some(_)) => return Err(WireError::MessageInterrupted),
             (Data::Continue, None) => return Err(WireError::Continuation),
-            (Data::Continue, Some(message)) if message.fragments >= FRAGMENTS_MAX => {
+            (Data::Continue, Some(message)) if message.fragments >= self.intake.fragments_max => {
                 return Err(WireError::TooManyFragments);
             }
-            (Data::Continue, Some(_)) | (Data::Text, None) => {}
+            (Data::Continue, Some(message)) => message.content,
+            (Data::Text, None) => Content::Text,
             (Data::Reserved(_), _) => return Err(WireError::UnknownOpcode),
-        }
-        let held = open.map_or(0, |message| message.text.len());
-        if len > (self.message_bytes_max - held) as u64 {
+        };
+        let held = open.map_or(0, |message| message.bytes.len());
+        if len > (self.intake.message_bytes_max - held) as u64 {
             return Err(WireError::MessageTooBig);
         }
-        Ok(Kind::Text { is_final })
+        Ok(Kind::Data { content, is_final })
     }
 
     fn open_frame(&mut self, frame: Frame) {
         let partial = self.partial.get_or_insert_default();
-        if matches!(frame.kind, Kind::Text { .. }) {
-            partial.message.get_or_insert_default().fragments += 1;
+        if let Kind::Data { content, .. } = frame.kind {
+            let message = partial.message.get_or_insert_with(|| Message::new(content));
+            message.fragments += 1;
         }
         partial.frame = Some(frame);
     }
@@ -294,8 +333,8 @@ impl Assembler {
         let frame = *frame;
         match frame.kind {
             Kind::Control(_) => partial.control.push(payload),
-            Kind::Text { .. } => {
-                let message = partial.message.get_or_insert_default();
+            Kind::Data { content, .. } => {
+                let message = partial.message.get_or_insert_with(|| Message::new(content));
                 message.handle_part(payload, frame.len - frame.received)?;
             }
         }
@@ -316,8 +355,13 @@ impl Assembler {
                 let payload = std::mem::take(&mut partial.control);
                 control_message(control, &payload)?
             }
-            Kind::Text { is_final: false } => return Ok(Progress::Fragment),
-            Kind::Text { is_final: true } => partial.message.take().unwrap_or_default().finish()?,
+            Kind::Data {
+                is_final: false, ..
+            } => return Ok(Progress::Fragment),
+            Kind::Data { content, .. } => {
+                let message = partial.message.take();
+                message.unwrap_or_else(|| Message::new(content)).finish()?
+            }
         };
         if partial.message.is_none() {
             self.partial = None;
@@ -349,29 +393,52 @@ struct Frame {
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Control(Control),
-    Text { is_final: bool },
+    Data { content: Content, is_final: bool },
 }
 
-/// A text message in the making.
-#[derive(Debug, Default)]
+/// What a message holds; its first frame says it for all its fragments.
+#[derive(Clone, Copy, Debug)]
+enum Content {
+    Binary,
+    Text,
+}
+
+/// A message in the making.
+#[derive(Debug)]
 struct Message {
-    text: Vec<u8>,
+    content: Content,
+    bytes: Vec<u8>,
     utf8: Utf8Validator,
     fragments: u32,
 }
 
 impl Message {
+    fn new(content: Content) -> Self {
+        Self {
+            content,
+            bytes: Vec::new(),
+            utf8: Utf8Validator::default(),
+            fragments: 0,
+        }
+    }
+
     /// Adds an unmasked part, after which the frame still owes `owed` bytes.
     fn handle_part(&mut self, part: &[u8], owed: usize) -> Result<(), WireError> {
-        self.utf8.handle_part(part)?;
-        let bytes_max = self.text.len() + part.len() + owed;
-        append_bounded(&mut self.text, part, bytes_max);
+        if let Content::Text = self.content {
+            self.utf8.handle_part(part)?;
+        }
+        let bytes_max = self.bytes.len() + part.len() + owed;
+        append_bounded(&mut self.bytes, part, bytes_max);
         Ok(())
     }
 
     fn finish(self) -> Result<Incoming, WireError> {
         self.utf8.finish()?;
-        Ok(Incoming::Text(Bytes::from(self.text)))
+        let bytes = Bytes::from(self.bytes);
+        Ok(match self.content {
+            Content::Binary => Incoming::Binary(bytes),
+            Content::Text => Incoming::Text(bytes),
+        })
     }
 }
 
@@ -399,7 +466,14 @@ fn whole_frame(frame: &Frame, payload: &mut [u8]) -> Result<Incoming, WireError>
     unmask(payload, frame.mask, 0);
     match frame.kind {
         Kind::Control(control) => control_message(control, payload),
-        Kind::Text { .. } => {
+        Kind::Data {
+            content: Content::Binary,
+            ..
+        } => Ok(Incoming::Binary(Bytes::copy_from_slice(payload))),
+        Kind::Data {
+            content: Content::Text,
+            ..
+        } => {
             std::str::from_utf8(payload).map_err(|_| WireError::NotUtf8)?;
             Ok(Incoming::Text(Bytes::copy_from_slice(payload)))
         }

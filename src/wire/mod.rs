@@ -17,7 +17,7 @@ pub mod utf8; // UTF-8 across fragments
 mod buffer; // growth that keeps to a bound
 
 pub use close::{CloseReason, Refusal};
-pub use handshake::{HandshakeError, Role, Token, Upgrade};
+pub use handshake::{Endpoints, HandshakeError, Role, Token, Upgrade};
 pub use http::{BodyDecoder, BodyFraming, HeadParser, HttpError, Method, RequestHead};
-pub use message::{Assembler, Incoming, WireError};
+pub use message::{Assembler, Incoming, Intake, WireError};
 pub use origin::OriginPolicy;

@@ -11,6 +11,7 @@ mod commands;
 mod cores;
 mod crowds;
 mod drain;
+mod echo;
 mod envelopes;
 mod faults;
 mod handshake;

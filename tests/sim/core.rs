@@ -359,6 +359,7 @@ impl Core {
                 .find(peer)
                 .is_none_or(|peer| peer.closing().is_some());
             match incoming {
+                Incoming::Binary(_) => panic!("simulated connections take text alone"),
                 Incoming::Close { code, .. } => {
                     socket.is_done = true;
                     self.hub.handle_goodbye(now, peer, code);

@@ -17,8 +17,13 @@ fn head(request: &str) -> RequestHead {
     parse_head(request.as_bytes()).unwrap().unwrap().1
 }
 
+const ENDPOINTS: Endpoints = Endpoints {
+    default_dialect: Dialect::Observatory,
+    has_echo: false,
+};
+
 fn upgrade(request: &str) -> Result<Upgrade, HandshakeError> {
-    Upgrade::from_head(&head(request), Dialect::Observatory)
+    Upgrade::from_head(&head(request), ENDPOINTS)
 }
 
 fn answer(upgrade: &Upgrade) -> String {
@@ -35,6 +40,21 @@ fn the_answer_is_that_of_the_rfc() {
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
     );
+}
+
+#[test]
+fn there_is_an_echo_only_where_the_server_has_it() {
+    let head = head(&request("/echo", ""));
+    let check = |has_echo: bool, expected: Result<Role, HandshakeError>| {
+        let endpoints = Endpoints {
+            has_echo,
+            ..ENDPOINTS
+        };
+        let found = Upgrade::from_head(&head, endpoints);
+        assert_eq!(found.map(|upgrade| upgrade.role), expected);
+    };
+    check(true, Ok(Role::Echo));
+    check(false, Err(HandshakeError::Path));
 }
 
 #[test]

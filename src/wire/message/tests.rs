@@ -9,6 +9,7 @@ use crate::wire::frame::encode_client_frame;
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 const TEXT: OpCode = OpCode::Data(Data::Text);
+const BINARY: OpCode = OpCode::Data(Data::Binary);
 const CONTINUE: OpCode = OpCode::Data(Data::Continue);
 const PING: OpCode = OpCode::Control(Control::Ping);
 
@@ -81,6 +82,48 @@ fn check(bytes: &[u8], expected: &[Incoming], error: Option<WireError>) {
 fn check_error(bytes: &[u8], error: WireError, code: u16) {
     check(bytes, &[], Some(error));
     assert_eq!(error.close_reason().code(), code, "{error:?}");
+}
+
+#[test]
+fn an_echo_takes_binary_messages_and_more_fragments() {
+    let bytes = [
+        frame(BINARY, true, b"\xff"),
+        frame(BINARY, false, b"\xff"),
+        frame(PING, true, b""),
+        frame(CONTINUE, false, b"\xfe"),
+        frame(CONTINUE, true, b""),
+        frame(TEXT, true, b"a"),
+        frame(TEXT, false, b"\xff"),
+    ]
+    .concat();
+    let binary = |bytes: &'static [u8]| Incoming::Binary(Bytes::from_static(bytes));
+    let messages = vec![binary(b"\xff"), ping(b""), binary(b"\xff\xfe"), text("a")];
+    for part in 1..bytes.len() {
+        let mut assembler = Assembler::with_intake(Intake::ECHO);
+        let found = read_parts(&mut assembler, bytes.chunks(part));
+        assert_eq!(
+            found,
+            (messages.clone(), Some(WireError::NotUtf8)),
+            "{part}"
+        );
+    }
+    let fragments = |count: usize| {
+        let middle = frame(CONTINUE, false, b"").repeat(count - 2);
+        [
+            frame(BINARY, false, b""),
+            middle,
+            frame(CONTINUE, true, b""),
+        ]
+        .concat()
+    };
+    let read = |bytes: &[u8]| {
+        let mut assembler = Assembler::with_intake(Intake::ECHO);
+        read_parts(&mut assembler, [bytes].into_iter())
+    };
+    let most = ECHO_FRAGMENTS_MAX as usize;
+    assert_eq!(read(&fragments(most)), (vec![binary(b"")], None));
+    let too_many = (vec![], Some(WireError::TooManyFragments));
+    assert_eq!(read(&fragments(most + 1)), too_many);
 }
 
 #[test]

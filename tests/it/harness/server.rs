@@ -40,6 +40,8 @@ pub struct Setup<'a> {
     pub cores: usize,
     /// The line that says by which key tokens are verified; empty: by `SECRET`.
     pub key: &'a str,
+    /// Flags of `serve` besides.
+    pub flags: &'a [&'a str],
     /// What a shell does before it becomes the server.
     pub before: Option<&'a str>,
     /// A panic in the log is what the test is about.
@@ -53,6 +55,7 @@ impl Default for Setup<'_> {
             listen: &["127.0.0.1:0"],
             cores: 2,
             key: "",
+            flags: &[],
             before: None,
             may_panic: false,
         }
@@ -122,7 +125,8 @@ impl Server {
         };
         command
             .args(["serve", "--log-level", "debug", "--config"])
-            .arg(&file);
+            .arg(&file)
+            .args(setup.flags);
         command.current_dir(folder.path()).stdin(Stdio::null());
         let mut child = command
             .stdout(Stdio::null())
