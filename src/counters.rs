@@ -124,6 +124,26 @@ impl StatusClass {
     }
 }
 
+/// Why a TLS handshake came to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandshakeFailure {
+    /// Others began after it, and there are too many.
+    GaveWay,
+    /// The peer closed.
+    Gone,
+    /// The peer spoke HTTP without TLS.
+    PlainHttp,
+    /// The peer sent an alert, broke the protocol, or asked for what is not spoken.
+    Protocol,
+    /// Its time was up.
+    Timeout,
+}
+
+impl HandshakeFailure {
+    const NAMES: &'static [&'static str] =
+        &["gave_way", "gone", "plain_http", "protocol", "timeout"];
+}
+
 /// What the codes of the families are called, each list in the order of its enum's indices. At most
 /// [`REJECTIONS_MAX`], [`REFUSALS_MAX`], [`CLOSES_MAX`] names; what lies past them shows as `other`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -247,6 +267,12 @@ counters! {
     Counter connections_adopted = "connections_adopted_total", "Connections taken over from another core.";
     Counter accept_errors = "accept_errors_total", "Failed accepts.";
     Counter accept_paused = "accept_paused_total", "Pauses of a listener for want of descriptors or memory.";
+
+    Gauge tls_handshakes_unfinished = "tls_handshakes_unfinished", "TLS handshakes under way.";
+    Counter tls_handshakes [2; "version", |_| &["1.2", "1.3"]] = "tls_handshakes_total", "TLS handshakes finished, by version.";
+    Counter tls_resumptions = "tls_resumptions_total", "TLS handshakes finished by the ticket of an earlier session; they count as handshakes too.";
+    Counter tls_handshakes_failed [5; "reason", |_| HandshakeFailure::NAMES] = "tls_handshakes_failed_total", "TLS handshakes that came to nothing, by reason.";
+    Counter certificate_reloads [2; "outcome", |_| &["failed", "loaded"]] = "certificate_reloads_total", "Attempts to load certificate and key again; counted by the thread of the signals, in the first core's set.";
 
     Counter frames_queued = "frames_queued_total", "Frames put into outboxes.";
     Counter frames_written = "frames_written_total", "Frames written in full.";

@@ -64,6 +64,19 @@ pub const CHUNK_BYTES_TARGET: usize = 64 * 1024;
 /// Socket bytes not yet sent, above which the kernel does not report writability.
 pub const NOTSENT_LOWAT_BYTES: u32 = 32 * 1024;
 
+/// Milliseconds in which a TLS handshake must be complete, counted from accept.
+pub const TLS_HANDSHAKE_TIMEOUT_MS: u64 = 5_000;
+/// Unfinished TLS handshakes on a node, an equal share on each core; past it the oldest gives way.
+pub const TLS_HANDSHAKES_UNFINISHED_MAX: usize = 4_096;
+/// Steps of TLS handshakes that a core takes in one turn. A step may cost a key exchange and a
+/// signature, some 150 µs, by which the turn's writes are late; a turn itself costs little, so that
+/// more steps in it would not make a storm of handshakes pass sooner.
+pub const TLS_HANDSHAKE_STEPS_PER_TURN: usize = 1;
+/// Bytes read for one step of a TLS handshake: the longest record fits.
+pub const TLS_HANDSHAKE_BYTES_PER_STEP: usize = 32 * 1024;
+/// Bytes of plaintext sealed at a time, two records: what a slow peer may hold that is its alone.
+pub const TLS_SEAL_BYTES_MAX: usize = 32 * 1024;
+
 /// Letters that one mailbox (one pair of cores) holds; a letter is one core's batch of one turn.
 pub const MAILBOX_LETTERS_MAX: usize = 32;
 /// Letters drained from one mailbox in one turn.
@@ -137,3 +150,5 @@ const _: () = assert!(OUTBOX_BYTES_MIN >= 2 * (EVENT_BYTES_MAX + ENVELOPE_BYTES_
 pub const OUTBOX_BYTES_MIN: usize = 2 * (EVENT_BYTES_MAX + ENVELOPE_BYTES_MAX);
 const _: () = assert!(BODY_BYTES_MAX >= EVENT_BYTES_MAX);
 const _: () = assert!(MAIL_BYTES_PENDING_MAX >= 2 * CHUNK_BYTES_TARGET + EVENT_BYTES_MAX);
+// A head may still be on its way when the handshake has used up its time.
+const _: () = assert!(TLS_HANDSHAKE_TIMEOUT_MS < HEAD_TIMEOUT_MS);

@@ -3,6 +3,7 @@
 
 mod ops_pages;
 mod options;
+mod tls;
 
 use std::io;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use mio::{Poll, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use thiserror::Error;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::auth::{KeyError, Revocations};
 use crate::config::Config;
@@ -26,13 +27,27 @@ use crate::hub::{Hub, Trust};
 use crate::limits::MAILBOX_LETTERS_MAX;
 
 use ops_pages::OpsPages;
+use tls::Pair;
+pub use tls::TlsError;
 
 /// A server that listens.
 pub struct Server {
-    addresses: Vec<(ListenAddress, Door)>,
+    addresses: Vec<Listening>,
     cores: Vec<JoinHandle<()>>,
     signals: Signals,
     stopper: Arc<Stopper>,
+    reloader: Reloader,
+}
+
+/// One address on which a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listening {
+    /// Where, with the port that the system chose.
+    pub address: ListenAddress,
+    /// For whom.
+    pub door: Door,
+    /// TLS is spoken there.
+    pub is_tls: bool,
 }
 
 /// Why a server could not start. The operator's to solve.
@@ -44,11 +59,9 @@ pub enum StartError {
     /// The configured key cannot be read as one.
     #[error("auth: {0}")]
     Key(#[from] KeyError),
-    /// A certificate is configured, and this build would serve plain text in spite of it.
-    #[error(
-        "tls.cert: TLS is not spoken yet: remove tls.cert and tls.key, and put a proxy that speaks it in front (trusted_proxies)"
-    )]
-    Tls,
+    /// The configured certificate and key are not a pair that can be shown.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The system refused something else: descriptors, threads, randomness.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -57,32 +70,30 @@ pub enum StartError {
 impl StartError {
     /// Whether the configuration is at fault, and not the state of the system.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Key(_) | Self::Tls)
+        matches!(self, Self::Key(_) | Self::Tls(_))
     }
 }
 
 /// Whether a server would start with this configuration, as far as that can be told without binding
 /// anything. Errors: `Key`, `Tls`.
 pub fn check(config: &Config) -> Result<(), StartError> {
-    if config.tls.is_some() {
-        return Err(StartError::Tls);
-    }
     options::verifier(&config.auth)?;
+    config.tls.as_ref().map(Pair::load).transpose()?;
     Ok(())
 }
 
 impl Server {
     /// Binds and starts every core.
     pub fn start(config: &Config) -> Result<Self, StartError> {
-        check(config)?;
+        let verifier = Arc::new(options::verifier(&config.auth)?);
+        let pair = config.tls.as_ref().map(Pair::load).transpose()?;
         // Before anybody can know that it serves: a signal from here on finds a listener.
         let signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
         let clock = Clock::start();
-        let verifier = Arc::new(options::verifier(&config.auth)?);
         let admission = Admission::new(options::admission(&config.limits));
         raise_descriptor_limit(&config.limits);
         let secrets = options::Secrets::draw()?;
-        let doors = open_doors(config)?;
+        let doors = open_doors(config, pair.as_ref())?;
         let addresses = addresses(&doors);
         let stats: Vec<Arc<CoreStats>> = (0..config.cores).map(|_| Arc::default()).collect();
         let pages = OpsPages::new(stats.clone(), clock);
@@ -125,6 +136,10 @@ impl Server {
             cores.push(spawn_core(index, build)?);
         }
         pages.watch()?;
+        let reloader = Reloader {
+            pair,
+            stats: Arc::clone(&stats[0]),
+        };
         let stopper = Arc::new(Stopper {
             control: mesh.control,
             admission,
@@ -136,24 +151,25 @@ impl Server {
             cores,
             signals,
             stopper,
+            reloader,
         })
     }
 
-    /// Where it listens, with the ports that the system chose, and for whom.
-    pub fn addresses(&self) -> &[(ListenAddress, Door)] {
+    /// Where it listens.
+    pub fn addresses(&self) -> &[Listening] {
         &self.addresses
     }
 
     /// Serves until a signal asks to stop, then drains. A second signal ends the process at once.
     pub fn run(self) -> io::Result<()> {
-        let (stopper, mut signals) = (self.stopper, self.signals);
+        let (stopper, mut signals, reloader) = (self.stopper, self.signals, self.reloader);
         thread::Builder::new()
             .name("signals".into())
             .spawn(move || {
                 let mut is_stopping = false;
                 for signal in signals.forever() {
                     match signal {
-                        SIGHUP => info!("SIGHUP: nothing is reloaded yet"),
+                        SIGHUP => reloader.reload(),
                         _ if is_stopping => {
                             warn!("a second signal: ending at once");
                             std::process::exit(1);
@@ -171,6 +187,28 @@ impl Server {
         }
         info!("stopped");
         Ok(())
+    }
+}
+
+/// Reads again what may change while the server runs.
+struct Reloader {
+    pair: Option<Pair>,
+    // The first core's, of which nobody else writes the reloads.
+    stats: Arc<CoreStats>,
+}
+
+impl Reloader {
+    fn reload(&self) {
+        let Some(pair) = &self.pair else {
+            return info!("SIGHUP: there is no certificate to load again");
+        };
+        let outcome = pair.reload();
+        let reloads = &self.stats.counters.certificate_reloads;
+        reloads.at(usize::from(outcome.is_ok())).add(1);
+        match outcome {
+            Ok(()) => info!("SIGHUP: the certificate was loaded again"),
+            Err(error) => error!(%error, "SIGHUP: the certificate in force stays"),
+        }
     }
 }
 
@@ -198,10 +236,14 @@ impl Stopper {
 }
 
 // Each address once, though every core listens on it.
-fn addresses(doors: &[Vec<(Acceptor, Door)>]) -> Vec<(ListenAddress, Door)> {
-    let mut addresses: Vec<(ListenAddress, Door)> = Vec::new();
+fn addresses(doors: &[Vec<(Acceptor, Door)>]) -> Vec<Listening> {
+    let mut addresses: Vec<Listening> = Vec::new();
     for (ear, door) in doors.iter().flatten() {
-        let address = (ear.address(), *door);
+        let address = Listening {
+            address: ear.address(),
+            door: *door,
+            is_tls: ear.is_tls(),
+        };
         if !addresses.contains(&address) {
             addresses.push(address);
         }
@@ -210,7 +252,10 @@ fn addresses(doors: &[Vec<(Acceptor, Door)>]) -> Vec<(ListenAddress, Door)> {
 }
 
 // Every listener of every core, with its door; the same places on each core that has one.
-fn open_doors(config: &Config) -> Result<Vec<Vec<(Acceptor, Door)>>, BindError> {
+fn open_doors(
+    config: &Config,
+    pair: Option<&Pair>,
+) -> Result<Vec<Vec<(Acceptor, Door)>>, BindError> {
     let main = bind(&config.listen, config.cores)?;
     let ops = bind(config.ops.listen.as_slice(), config.cores)?;
     let door = |ear: &Acceptor| {
@@ -225,7 +270,7 @@ fn open_doors(config: &Config) -> Result<Vec<Vec<(Acceptor, Door)>>, BindError> 
         .map(|(main, ops)| {
             let main = main.into_iter().map(|ear| {
                 let door = door(&ear);
-                (ear, door)
+                (ear.with_tls(pair.map(Pair::config)), door)
             });
             main.chain(ops.into_iter().map(|ear| (ear, Door::Ops)))
                 .collect()

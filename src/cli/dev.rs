@@ -49,11 +49,20 @@ pub const DEV_TOKEN: DevToken = DevToken {
     ttl_s: 24 * 60 * 60,
 };
 
-/// Prints commands that work when pasted, each by itself, against the gateway at `address`.
+/// Where the printed commands go.
+#[derive(Clone, Copy, Debug)]
+pub struct Endpoint {
+    /// Where the gateway listens.
+    pub address: SocketAddr,
+    /// TLS is spoken there.
+    pub is_tls: bool,
+}
+
+/// Prints commands that work when pasted, each by itself, against the gateway at `endpoint`.
 /// `mint` turns the token's description into a token.
 /// Errors: `out` cannot be written.
 pub fn dev_banner(
-    address: SocketAddr,
+    endpoint: Endpoint,
     mint: impl FnOnce(&DevToken) -> String,
     out: &mut impl Write,
 ) -> io::Result<()> {
@@ -61,8 +70,14 @@ pub fn dev_banner(
     let program = program();
     let user = DEV_TOKEN.sub;
     let project = DEV_TOKEN.projects.join(",");
-    let keen = javascript(address, "keen", "", &token);
-    let observatory = javascript(address, "observatory", "?subscribe=all", &token);
+    let address = endpoint.address;
+    let (http, ws) = if endpoint.is_tls {
+        (format!("https://{address}"), format!("wss://{address}"))
+    } else {
+        (format!("http://{address}"), format!("ws://{address}"))
+    };
+    let keen = javascript(&ws, "keen", "", &token);
+    let observatory = javascript(&ws, "observatory", "?subscribe=all", &token);
     let event = format!(
         r#"{{"event_type":"progress_update","user_id":"{user}","session_id":"s1","data":{{"step":1}}}}"#
     );
@@ -73,13 +88,13 @@ Sightline listens on {address} for this machine only; its key and its tokens end
 User {user:?}, project {project:?}, everything allowed, for a day. In another terminal:
 
 # watch what arrives
-{program} tail --all --url ws://{address} --token {token}
+{program} tail --all --url {ws} --token {token}
 
 # publish the commits of the git repository that you are in, and those to come
-{program} watch-git . --user {user} --project {project} --follow --url ws://{address} --token {token}
+{program} watch-git . --user {user} --project {project} --follow --url {ws} --token {token}
 
 # publish one event
-curl -sS http://{address}/v1/events -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' -d '{event}'
+curl -sS {http}/v1/events -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' -d '{event}'
 
 # watch with node 20.10 or later, in either dialect; a browser's console on a page of this machine
 # takes what stands between the single quotes
@@ -92,9 +107,9 @@ node --experimental-websocket -e '{observatory}'
 }
 
 /// A viewer in one line of JavaScript, without single quotes.
-fn javascript(address: SocketAddr, dialect: &str, query: &str, token: &str) -> String {
+fn javascript(url: &str, dialect: &str, query: &str, token: &str) -> String {
     format!(
-        "ws = new WebSocket(\"ws://{address}/{dialect}{query}\", \
+        "ws = new WebSocket(\"{url}/{dialect}{query}\", \
          [\"sightline.{dialect}.v1\", \"bearer.{token}\"]); \
          ws.onmessage = m => console.log(m.data); ws.onclose = c => console.log(c.code, c.reason)"
     )
@@ -125,13 +140,17 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    fn banner(address: &str, is_tls: bool, mint: impl FnOnce(&DevToken) -> String) -> String {
+        let address = address.parse().unwrap();
+        let mut out = Vec::new();
+        dev_banner(Endpoint { address, is_tls }, mint, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
     #[test]
     fn the_banner_shows_whole_commands() {
-        let mut out = Vec::new();
-        let address = "127.0.0.1:4040".parse().unwrap();
         let mint = |token: &DevToken| format!("T.{}.{}", token.sub, token.projects[0]);
-        dev_banner(address, mint, &mut out).unwrap();
-        let text = String::from_utf8(out).unwrap();
+        let text = banner("127.0.0.1:4040", false, mint);
         let commands: Vec<&str> = text
             .lines()
             .filter(|line| line.contains("T.dev.demo"))
@@ -155,11 +174,19 @@ mod tests {
     }
 
     #[test]
+    fn every_command_asks_for_tls_where_it_is_spoken() {
+        let text = banner("127.0.0.1:1", true, |_| "T".into());
+        assert_eq!(text.matches("wss://127.0.0.1:1").count(), 4, "{text}");
+        assert_eq!(text.matches("https://127.0.0.1:1").count(), 1, "{text}");
+        assert!(
+            !text.contains(" ws://") && !text.contains("http://"),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn the_printed_event_is_one_that_the_gateway_takes() {
-        let mut out = Vec::new();
-        let address = "[::1]:1".parse().unwrap();
-        dev_banner(address, |_| "T".into(), &mut out).unwrap();
-        let text = String::from_utf8(out).unwrap();
+        let text = banner("[::1]:1", false, |_| "T".into());
         let event = text
             .split(" -d '")
             .nth(1)

@@ -1,19 +1,18 @@
 //! `sightline serve`: what the gateway is started with.
 
 use std::io;
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 
-use super::dev::{self, DevToken};
+use super::dev::{self, DevToken, Endpoint};
 use super::{CliError, ConfigArgs};
 use crate::auth::{MintOptions, SigningKey, mint};
 use crate::config::{Config, KeySource, Loaded};
 use crate::engine::Door;
 use crate::engine::listener::ListenAddress;
-use crate::server::{Server, StartError};
+use crate::server::{Listening, Server, StartError};
 
 /// The arguments of `serve`.
 #[derive(Args, Debug)]
@@ -50,19 +49,27 @@ impl ServeArgs {
 pub fn run(args: &ServeArgs) -> Result<ExitCode, CliError> {
     let Loaded { config, .. } = args.load()?;
     let server = Server::start(&config)?;
-    for (address, door) in server.addresses() {
-        tracing::info!(%address, ?door, cores = config.cores, "listening");
+    for Listening {
+        address,
+        door,
+        is_tls,
+    } in server.addresses()
+    {
+        tracing::info!(%address, ?door, tls = is_tls, cores = config.cores, "listening");
     }
     if args.dev {
         let tcp = server
             .addresses()
             .iter()
-            .find_map(|(address, door)| match address {
-                ListenAddress::Tcp(address) if *door != Door::Ops => Some(*address),
+            .find_map(|listening| match listening.address {
+                ListenAddress::Tcp(address) if listening.door != Door::Ops => Some(Endpoint {
+                    address,
+                    is_tls: listening.is_tls,
+                }),
                 _ => None,
             });
-        if let Some(address) = tcp {
-            print_commands(&config, address)?;
+        if let Some(endpoint) = tcp {
+            print_commands(&config, endpoint)?;
         }
     }
     server
@@ -71,7 +78,7 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn print_commands(config: &Config, address: SocketAddr) -> Result<(), CliError> {
+fn print_commands(config: &Config, endpoint: Endpoint) -> Result<(), CliError> {
     let failed = |error: &dyn std::fmt::Display| CliError::new(CliError::FAILED, error);
     let KeySource::Secret(secret) = &config.auth.keys else {
         return Ok(());
@@ -99,7 +106,7 @@ fn print_commands(config: &Config, address: SocketAddr) -> Result<(), CliError> 
         mint(&key, &options, now_s).unwrap_or_default()
     };
     // A reader that has closed its end of the pipe is no reason not to serve.
-    let _ = dev::dev_banner(address, token, &mut io::stdout());
+    let _ = dev::dev_banner(endpoint, token, &mut io::stdout());
     Ok(())
 }
 

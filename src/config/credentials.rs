@@ -116,7 +116,7 @@ impl Draft {
     }
 
     fn read_key_file(&mut self, key: &'static str, path: &Path) -> Option<Vec<u8>> {
-        match read_bounded(path) {
+        match super::read_key_file(path) {
             Ok(bytes) => Some(bytes),
             Err(source) => {
                 self.report(ConfigError::KeyFileUnreadable {
@@ -141,8 +141,9 @@ fn is_about_keys(error: &ConfigError) -> bool {
     }
 }
 
-/// Reads a key file of at most 1 MiB; larger ones are not what the operator meant.
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+/// Reads a file of keys or certificates, of at most 1 MiB: a larger one is not what the operator
+/// meant. Errors: the system's, or that it is larger.
+pub fn read_key_file(path: &Path) -> io::Result<Vec<u8>> {
     const BYTES_MAX: u64 = 1024 * 1024;
     let mut bytes = Vec::new();
     File::open(path)?

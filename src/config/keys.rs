@@ -142,7 +142,6 @@ pub(super) const WITHOUT_EFFECT: &[&str] = &[
     "history.bytes_max",
     "history.deliver",
     "history.durability",
-    "tls.",
 ];
 
 fn address(text: &str) -> Option<ListenAddress> {

@@ -19,6 +19,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use ipnet::IpNet;
 
 pub use self::{
+    credentials::read_key_file,
     draft::{Loaded, TokenSettings},
     error::{ConfigError, ConfigErrors, Place},
     sources::{Dev, Sources},
@@ -48,7 +49,8 @@ pub struct Config {
     pub origins: Vec<OriginRule>,
     /// Whose `X-Forwarded-*` headers are believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// Certificate and key; plain where absent.
+    /// Certificate and key. With them TLS is spoken on every TCP address of `listen`; unix sockets and
+    /// `ops.listen` stay plain.
     pub tls: Option<Tls>,
     /// Bounds that an operator may move.
     pub limits: Limits,

@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::counters::HandshakeFailure;
 use crate::hub::keyed::Key;
 use crate::hub::mail::Answer;
 use crate::hub::publisher::Outcome;
@@ -333,6 +334,9 @@ impl Core {
         match &http.state {
             HttpState::Waiting(_) => self.set_deadline(key, now.ms() + ADMISSION_PATIENCE_MS),
             HttpState::Closing => self.remove(key),
+            HttpState::Head if connection.transport.is_handshaking() => {
+                self.fail_handshake(key, HandshakeFailure::Timeout)
+            }
             HttpState::Head if connection.spill.is_empty() => self.remove(key),
             HttpState::Head => {
                 let refused = Refused::new(

@@ -10,7 +10,7 @@ use crate::wire::control::ControlRate;
 use crate::wire::{Assembler, BodyDecoder, HeadParser, RequestHead};
 
 use super::admission::Ticket;
-use super::transport::Transport;
+use super::transport::{Rest, Transport};
 
 /// One socket of a core. In this order, so that a write touches one cache line of it.
 #[derive(Debug)]
@@ -37,6 +37,18 @@ pub(super) struct Connection {
     /// Where it comes from; `None` over a unix socket.
     pub address: Option<SocketAddr>,
     /// The client that a trusted proxy named.
+    pub forwarded: Option<IpAddr>,
+}
+
+/// What a connection is on whichever core it lives: its socket, what was read of it, and who is at
+/// the other end.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub transport: Transport,
+    pub spill: Vec<u8>,
+    pub door: Door,
+    pub ticket: Ticket,
+    pub address: Option<SocketAddr>,
     pub forwarded: Option<IpAddr>,
 }
 
@@ -169,6 +181,48 @@ pub(super) struct WebSocket {
 }
 
 impl Connection {
+    /// A line on which a request head must have come by then, in monotonic milliseconds.
+    pub fn new(line: Line, deadline_ms: u64) -> Self {
+        let is_blocked = line.transport.wants_write();
+        Self {
+            transport: line.transport,
+            is_blocked,
+            is_readable: false,
+            is_ready: false,
+            is_waiting: false,
+            is_peer_closed: false,
+            is_at_end: false,
+            door: line.door,
+            protocol: Protocol::Http(Box::new(Http::new(deadline_ms))),
+            spill: line.spill,
+            ticket: line.ticket,
+            address: line.address,
+            forwarded: line.forwarded,
+        }
+    }
+
+    /// The line, without what a core makes of it.
+    pub fn into_line(self) -> Line {
+        Line {
+            transport: self.transport,
+            spill: self.spill,
+            door: self.door,
+            ticket: self.ticket,
+            address: self.address,
+            forwarded: self.forwarded,
+        }
+    }
+
+    /// It was read, and this is what the socket may hold now.
+    pub fn handle_rest(&mut self, rest: Rest) {
+        self.is_at_end |= rest == Rest::End;
+        self.is_readable = match rest {
+            Rest::End | Rest::Nothing => false,
+            Rest::More => true,
+            Rest::Short => self.is_peer_closed,
+        };
+    }
+
     /// Whether it may be read now.
     pub fn wants_read(&self) -> bool {
         match &self.protocol {

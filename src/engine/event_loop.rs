@@ -24,6 +24,7 @@ use super::admission::Admission;
 use super::clock::Clock;
 use super::connection::{Connection, Door};
 use super::handoff::Handoff;
+use super::handshakes::Handshakes;
 use super::listener::Acceptor;
 use super::mailbox::{Inbox, Postbox};
 use super::pages::Pages;
@@ -75,6 +76,8 @@ pub struct Core {
     pub(super) wheel: Wheel<Timer>,
     // Connections with input that no further edge will tell of.
     pub(super) ready: VecDeque<Key>,
+    // TLS handshakes, which have a list of their own.
+    pub(super) handshakes: Handshakes,
     // Publishers' connections whose next event waits for room.
     pub(super) stalled: VecDeque<Key>,
     // Publishers' connections whose bodies did not fit into this turn's budget.
@@ -183,6 +186,7 @@ impl Core {
             poll,
             wheel: Wheel::new(TICK_MS, WHEEL_SLOTS),
             ready: VecDeque::new(),
+            handshakes: Handshakes::new(stats.len()),
             stalled: VecDeque::new(),
             busy: VecDeque::new(),
             held: VecDeque::new(),
@@ -217,6 +221,7 @@ impl Core {
             self.check_stall(before, now, timeout);
             self.stats.counters.turns.add(1);
             self.handle_events(now, &events);
+            self.serve_handshakes(now);
             self.serve_ready(now);
             self.serve_busy(now);
             has_mail_left = self.handle_letters(now);
@@ -248,7 +253,11 @@ impl Core {
             && connection.has_input()
             && !std::mem::replace(&mut connection.is_ready, true)
         {
-            self.ready.push_back(key);
+            if connection.transport.is_handshaking() {
+                self.handshakes.ready.push_back(key);
+            } else {
+                self.ready.push_back(key);
+            }
         }
     }
 
@@ -260,6 +269,7 @@ impl Core {
     fn timeout(&mut self, now: Now, has_mail_left: bool) -> Option<Duration> {
         let is_busy = has_mail_left
             || !self.ready.is_empty()
+            || !self.handshakes.ready.is_empty()
             || !self.answered.is_empty()
             || !self.busy.is_empty()
             || self.hub.has_work()

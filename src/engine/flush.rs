@@ -1,8 +1,7 @@
 //! The last step of a turn: writing. Reading only marked connections; here each gets one vectored
 //! write, users in turn, and after so many writes the next poll has its say.
 
-use std::io::{self, ErrorKind, IoSlice, Write};
-use std::net::Shutdown;
+use std::io::{self, IoSlice};
 
 use crate::counters::Stage;
 use crate::hub::Now;
@@ -10,19 +9,9 @@ use crate::hub::keyed::Key;
 use crate::hub::outbox::Outbox;
 use crate::limits::{IOVECS_MAX, WRITES_PER_FLUSH};
 
-use super::connection::{HttpState, Protocol};
+use super::connection::{Connection, HttpState, Protocol, WebSocket};
 use super::event_loop::Core;
-use super::transport::Transport;
-
-/// What became of a write.
-enum Wrote {
-    /// The kernel took it all.
-    All(usize),
-    /// The kernel is full; an edge will tell when it takes more.
-    Part(usize),
-    /// The socket is broken.
-    Failed,
-}
+use super::transport::{Transport, Written};
 
 impl Core {
     /// Writes to at most `WRITES_PER_FLUSH` connections.
@@ -41,15 +30,25 @@ impl Core {
         }
     }
 
-    /// A socket takes bytes again.
+    /// A socket takes bytes again: what TLS has sealed first.
     pub(super) fn handle_writable(&mut self, key: Key) {
-        let Some(connection) = self.connections.find(key) else {
+        let Some(connection) = self.connections.find_mut(key) else {
             return;
         };
+        if connection.transport.flush().is_err() {
+            return self.remove(key);
+        }
+        connection.is_blocked = connection.transport.wants_write();
+        if connection.is_blocked {
+            return;
+        }
         match &connection.protocol {
             Protocol::Http(http) if !http.out.is_empty() => self.answered.push_back(key),
             Protocol::Http(_) => {}
-            Protocol::WebSocket(socket) => self.hub.peers_mut().mark_dirty(socket.peer),
+            Protocol::WebSocket(WebSocket { peer, .. }) => {
+                let peer = *peer;
+                self.handle_passed_on(peer, key);
+            }
         }
     }
 
@@ -65,19 +64,15 @@ impl Core {
         else {
             return;
         };
-        let wrote = write_outbox(&mut connection.transport, found.outbox());
+        let written = write_outbox(&mut connection.transport, found.outbox());
         let counters = &self.stats.counters;
         counters.writes.add(1);
-        let written = match wrote {
-            Wrote::All(written) => written,
-            Wrote::Part(written) => {
-                connection.is_blocked = true;
-                counters.writes_blocked.add(1);
-                written
-            }
-            Wrote::Failed => return self.remove(key),
+        let Ok(written) = written else {
+            return self.remove(key);
         };
-        self.handle_written(now, peer, key, written);
+        connection.is_blocked = written.is_blocked;
+        counters.writes_blocked.add(u64::from(written.is_blocked));
+        self.handle_written(now, peer, key, written.bytes);
     }
 
     fn handle_written(&mut self, now: Now, peer: Key, key: Key, written: usize) {
@@ -96,23 +91,26 @@ impl Core {
         for (stage, ns, count) in spans.iter() {
             self.hub.stages_mut().record(stage, ns, count);
         }
+        self.handle_passed_on(peer, key);
+    }
+
+    // Bytes to a WebSocket are with the kernel: there are more, or those were the last.
+    fn handle_passed_on(&mut self, peer: Key, key: Key) {
         let Some(found) = self.hub.peers().find(peer) else {
             return;
         };
-        if !found.outbox().is_empty() {
-            self.mark_unblocked_dirty(peer, key);
-        } else if found.closing().is_some() {
-            self.finish_writing(key);
+        let has_more = !found.outbox().is_empty();
+        if !has_more && found.closing().is_none() {
+            return;
         }
-    }
-
-    fn mark_unblocked_dirty(&mut self, peer: Key, key: Key) {
-        if self
-            .connections
-            .find(key)
-            .is_some_and(|connection| !connection.is_blocked)
-        {
+        let is_blocked = |connection: &Connection| connection.is_blocked;
+        if self.connections.find(key).is_none_or(is_blocked) {
+            return;
+        }
+        if has_more {
             self.hub.peers_mut().mark_dirty(peer);
+        } else {
+            self.finish_writing(key);
         }
     }
 
@@ -123,27 +121,28 @@ impl Core {
         let Protocol::Http(http) = &mut connection.protocol else {
             return;
         };
-        if connection.is_blocked || http.written == http.out.len() {
+        if connection.is_blocked || http.out.is_empty() {
             return;
         }
-        let rest = &http.out[http.written..];
-        let wrote = write_bytes(&mut connection.transport, rest);
-        self.stats.counters.writes.add(1);
-        match wrote {
-            Wrote::All(written) => {
-                self.stats.counters.bytes_written.add(written as u64);
-                http.out = Vec::new();
-                http.written = 0;
-                self.handle_answered(key);
-            }
-            Wrote::Part(written) => {
-                self.stats.counters.bytes_written.add(written as u64);
-                self.stats.counters.writes_blocked.add(1);
-                http.written += written;
-                connection.is_blocked = true;
-            }
-            Wrote::Failed => self.remove(key),
+        let written = connection.transport.write(&http.out[http.written..]);
+        let counters = &self.stats.counters;
+        counters.writes.add(1);
+        let Ok(Written { bytes, is_blocked }) = written else {
+            return self.remove(key);
+        };
+        connection.is_blocked = is_blocked;
+        counters.writes_blocked.add(u64::from(is_blocked));
+        counters.bytes_written.add(bytes as u64);
+        http.written += bytes;
+        if is_blocked {
+            return;
         }
+        if http.written < http.out.len() {
+            return self.answered.push_back(key);
+        }
+        http.out = Vec::new();
+        http.written = 0;
+        self.handle_answered(key);
     }
 
     // An answer is with the kernel: the next request is looked at, or the connection ends behind it.
@@ -153,8 +152,11 @@ impl Core {
         };
         let is_closing = matches!(&connection.protocol, Protocol::Http(http) if matches!(http.state, HttpState::Closing));
         // The peer reads the answer and ends; what it sends meanwhile is dropped.
-        if is_closing && connection.transport.shutdown(Shutdown::Write).is_err() {
-            return self.remove(key);
+        if is_closing {
+            if connection.transport.shutdown_write().is_err() {
+                return self.remove(key);
+            }
+            connection.is_blocked = connection.transport.wants_write();
         }
         if connection.has_input() {
             self.mark_ready(key);
@@ -166,31 +168,13 @@ impl Core {
 
 // Most writes are of one piece: `send` then spares the kernel the vector and the file's lock, 0.7 of
 // 7.5 µs.
-fn write_outbox(transport: &mut Transport, outbox: &Outbox) -> Wrote {
+fn write_outbox(transport: &mut Transport, outbox: &Outbox) -> io::Result<Written> {
     if let Some(bytes) = outbox.only_piece() {
-        return write_bytes(transport, bytes);
+        return transport.write(bytes);
     }
     let mut slices = [IoSlice::new(&[]); IOVECS_MAX];
     let filled = outbox.io_slices(&mut slices);
-    let offered = slices[..filled].iter().map(|slice| slice.len()).sum();
-    write(offered, || transport.write_vectored(&slices[..filled]))
-}
-
-fn write_bytes(transport: &mut Transport, bytes: &[u8]) -> Wrote {
-    write(bytes.len(), || transport.write(bytes))
-}
-
-fn write(offered: usize, mut send: impl FnMut() -> io::Result<usize>) -> Wrote {
-    loop {
-        return match send() {
-            Ok(written) if written == offered => Wrote::All(written),
-            // The kernel remembers that it owes an edge as soon as it takes less than it was offered.
-            Ok(written) => Wrote::Part(written),
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Wrote::Part(0),
-            Err(_) => Wrote::Failed,
-        };
-    }
+    transport.write_vectored(&slices[..filled])
 }
 
 /// How long the batches of one write took, kept until the hub's histograms can be had. Most writes

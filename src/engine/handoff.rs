@@ -1,7 +1,6 @@
 //! Moving a connection to the core that owns its user: after its token is verified, before it is
 //! answered. The socket goes with all that was read of it.
 
-use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use crate::auth::Claims;
@@ -14,11 +13,9 @@ use crate::limits::BODY_BYTES_MAX;
 use crate::wire::handshake::write_switching_protocols;
 use crate::wire::{Assembler, Intake, RequestHead, Role, Upgrade};
 
-use super::admission::Ticket;
 use super::answer::Refused;
-use super::connection::{Connection, Door, Http, HttpState, Pending, Protocol, Speaker, WebSocket};
+use super::connection::{Connection, Http, HttpState, Line, Pending, Protocol, Speaker, WebSocket};
 use super::event_loop::{Core, Letter, Timer};
-use super::transport::Transport;
 use crate::wire::control::ControlRate;
 
 /// A connection on its way to another core.
@@ -26,20 +23,24 @@ use crate::wire::control::ControlRate;
 pub struct Handoff {
     // Its name on the core that it leaves.
     left: Key,
-    transport: Transport,
-    ticket: Ticket,
-    address: Option<SocketAddr>,
-    forwarded: Option<IpAddr>,
-    door: Door,
-    spill: Vec<u8>,
+    line: Line,
     claims: Claims,
     token: Box<str>,
-    request: Verified,
+    request: Request,
 }
 
 /// A request whose token is good.
 #[derive(Debug)]
-pub(super) enum Verified {
+pub(super) struct Verified {
+    pub claims: Rc<Claims>,
+    /// The token, where further requests may bring it again.
+    pub token: Box<str>,
+    pub request: Request,
+}
+
+/// What was asked for.
+#[derive(Debug)]
+pub(super) enum Request {
     /// `POST /v1/events`.
     Post(Box<RequestHead>),
     /// An upgrade.
@@ -49,7 +50,7 @@ pub(super) enum Verified {
 impl Handoff {
     /// Bytes of the connection that were read before it left.
     pub(super) fn append(&mut self, bytes: &[u8]) {
-        self.spill.extend_from_slice(bytes);
+        self.line.spill.extend_from_slice(bytes);
     }
 }
 
@@ -64,41 +65,21 @@ impl Core {
 
     /// Carries out a request whose token is good, on the core that owns its user: here, or after a
     /// hand-off.
-    pub(super) fn go_on(
-        &mut self,
-        now: Now,
-        key: Key,
-        claims: Rc<Claims>,
-        token: Box<str>,
-        request: Verified,
-    ) {
-        let owner = self.hub.partition().core_of(StreamKind::User, &claims.sub);
+    pub(super) fn go_on(&mut self, now: Now, key: Key, verified: Verified) {
+        let user = &verified.claims.sub;
+        let owner = self.hub.partition().core_of(StreamKind::User, user);
         if owner == self.index {
-            return self.carry_out(now, key, claims, token, request);
+            return self.carry_out(now, key, verified);
         }
         let Some(connection) = self.take_out(key) else {
             return;
         };
-        let Connection {
-            transport,
-            ticket,
-            address,
-            forwarded,
-            door,
-            spill,
-            ..
-        } = connection;
         let handoff = Handoff {
             left: key,
-            claims: Rc::unwrap_or_clone(claims),
-            transport,
-            ticket,
-            address,
-            forwarded,
-            door,
-            spill,
-            token,
-            request,
+            line: connection.into_line(),
+            claims: Rc::unwrap_or_clone(verified.claims),
+            token: verified.token,
+            request: verified.request,
         };
         self.post(owner, Letter::Adopt(Box::new(handoff)));
         self.handed_to = Some(owner);
@@ -107,57 +88,37 @@ impl Core {
     /// Takes over a connection from another core. It goes straight on the ready list: no edge tells
     /// of what it holds already.
     pub(super) fn adopt(&mut self, now: Now, handoff: Handoff) {
-        let Handoff {
-            transport,
-            ticket,
-            address,
-            forwarded,
-            door,
-            spill,
-            claims,
-            token,
-            request,
-            ..
-        } = handoff;
         self.stats.counters.connections_adopted.add(1);
+        let verified = Verified {
+            claims: Rc::new(handoff.claims),
+            token: handoff.token,
+            request: handoff.request,
+        };
         let connection = Connection {
-            transport,
-            ticket,
-            address,
-            forwarded,
-            door,
-            protocol: Protocol::Http(Box::new(Http::new(now.ms()))),
-            spill,
             is_readable: true,
-            is_blocked: false,
-            is_ready: false,
-            is_waiting: false,
-            is_peer_closed: false,
-            is_at_end: false,
+            ..Connection::new(handoff.line, now.ms())
         };
         let Some(key) = self.insert(connection) else {
             return;
         };
-        self.carry_out(now, key, Rc::new(claims), token, request);
+        self.carry_out(now, key, verified);
         self.mark_ready(key);
     }
 
-    fn carry_out(
-        &mut self,
-        now: Now,
-        key: Key,
-        claims: Rc<Claims>,
-        token: Box<str>,
-        request: Verified,
-    ) {
+    fn carry_out(&mut self, now: Now, key: Key, verified: Verified) {
+        let Verified {
+            claims,
+            token,
+            request,
+        } = verified;
         match request {
-            Verified::Post(head) => {
+            Request::Post(head) => {
                 if let Some(http) = self.http(key) {
                     http.known = Some((token, Rc::clone(&claims)));
                 }
                 self.begin_post(now, key, *head, claims);
             }
-            Verified::Upgrade(upgrade, query) => self.upgrade(now, key, claims, upgrade, *query),
+            Request::Upgrade(upgrade, query) => self.upgrade(now, key, claims, upgrade, *query),
         }
     }
 

@@ -8,14 +8,17 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use mio::event::Source;
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
+use rustls::ServerConfig;
 use socket2::{Domain, Socket, Type};
 use thiserror::Error;
 
-use super::transport::Transport;
+use super::tls::TlsStream;
+use super::transport::{Socket as Stream, Transport};
 use crate::limits;
 
 pub use address::{ListenAddress, ListenAddressError};
@@ -76,6 +79,8 @@ impl BindError {
 #[derive(Debug)]
 pub struct Acceptor {
     listener: Listener,
+    /// TLS is spoken on what it accepts.
+    tls: Option<Arc<ServerConfig>>,
     paused_until_ms: u64,
 }
 
@@ -110,13 +115,25 @@ impl Acceptor {
         }
         loop {
             match self.listener.accept() {
-                Ok((transport, peer)) => return Accept::Stream(transport, peer),
+                Ok((stream, peer)) => return self.take_in(stream, peer),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Accept::WouldBlock,
                 Err(error) if is_of_one_connection(&error) => return Accept::Failed(error),
                 Err(error) => return self.pause(now_ms, error),
             }
         }
+    }
+
+    /// The same, which speaks TLS where it listens on TCP. A unix socket stays plain: no network lies
+    /// between its two ends.
+    pub fn with_tls(mut self, config: Option<Arc<ServerConfig>>) -> Self {
+        self.tls = config.filter(|_| matches!(self.listener, Listener::Tcp(..)));
+        self
+    }
+
+    /// Whether TLS is spoken on what it accepts.
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// Where it listens, with the port that the system chose where that was 0.
@@ -141,6 +158,7 @@ impl Acceptor {
         let address = listener.local_addr()?;
         Ok(Self {
             listener: Listener::Tcp(listener, address),
+            tls: None,
             paused_until_ms: 0,
         })
     }
@@ -151,8 +169,19 @@ impl Acceptor {
         let file = SocketFile(path.to_owned());
         Ok(Self {
             listener: Listener::Unix(listener, file),
+            tls: None,
             paused_until_ms: 0,
         })
+    }
+
+    fn take_in(&self, stream: Stream, peer: Option<SocketAddr>) -> Accept {
+        let Some(config) = &self.tls else {
+            return Accept::Stream(Transport::Plain(stream), peer);
+        };
+        match TlsStream::new(stream, Arc::clone(config)) {
+            Ok(stream) => Accept::Stream(Transport::Tls(Box::new(stream)), peer),
+            Err(error) => Accept::Failed(io::Error::other(error)),
+        }
     }
 
     fn pause(&mut self, now_ms: u64, error: io::Error) -> Accept {
@@ -196,13 +225,13 @@ enum Listener {
 }
 
 impl Listener {
-    fn accept(&self) -> io::Result<(Transport, Option<SocketAddr>)> {
+    fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
         match self {
             Self::Tcp(listener, _) => {
                 let (stream, peer) = listener.accept()?;
-                Ok((Transport::Tcp(stream), Some(peer)))
+                Ok((Stream::Tcp(stream), Some(peer)))
             }
-            Self::Unix(listener, _) => Ok((Transport::Unix(listener.accept()?.0), None)),
+            Self::Unix(listener, _) => Ok((Stream::Unix(listener.accept()?.0), None)),
         }
     }
 

@@ -12,6 +12,7 @@ mod connection;
 mod event_loop;
 mod flush;
 mod handoff;
+mod handshakes;
 pub mod listener;
 pub mod mailbox;
 mod pages;
@@ -19,6 +20,7 @@ mod requests;
 mod respond;
 mod sockets;
 pub mod timers;
+pub mod tls;
 pub mod transport;
 
 pub use clock::Clock;

@@ -22,7 +22,7 @@ use super::admission::{Class, Refused as NotAdmitted};
 use super::answer::{Framing, Refused};
 use super::connection::{Door, HttpState, Protocol, Purpose};
 use super::event_loop::Core;
-use super::handoff::Verified;
+use super::handoff::{Request, Verified};
 
 /// Where a request comes from, as far as it concerns us.
 pub(super) struct Caller {
@@ -129,9 +129,10 @@ impl Core {
         let Some(connection) = self.connections.find_mut(key) else {
             return Ok(Caller { origin: None });
         };
-        let (mut is_secure, mut host) = (false, head.host());
+        let (mut is_secure, mut host) = (connection.transport.is_tls(), head.host());
         if let Some(address) = connection.address {
-            let from = Origination::resolve(head, address.ip(), false, &options.trusted_proxies);
+            let from =
+                Origination::resolve(head, address.ip(), is_secure, &options.trusted_proxies);
             (is_secure, host) = (from.is_secure, from.host);
             if from.client != address.ip().to_canonical() {
                 connection.forwarded = Some(from.client);
@@ -166,8 +167,12 @@ impl Core {
         };
         match self.verify_upgrade(now, key, head, &upgrade) {
             Ok((claims, query)) => {
-                let request = Verified::Upgrade(Box::new(upgrade), Box::new(query));
-                self.go_on(now, key, Rc::new(claims), Box::default(), request);
+                let verified = Verified {
+                    claims: Rc::new(claims),
+                    token: Box::default(),
+                    request: Request::Upgrade(Box::new(upgrade), Box::new(query)),
+                };
+                self.go_on(now, key, verified);
             }
             Err(refused) => self.refuse_upgrade(now, key, Some(&upgrade), &refused),
         }
@@ -243,7 +248,12 @@ impl Core {
                         .ticket
                         .handle_authenticated(Class::Requests, now.ms());
                 }
-                self.go_on(now, key, claims, token, Verified::Post(Box::new(head)));
+                let verified = Verified {
+                    claims,
+                    token,
+                    request: Request::Post(Box::new(head)),
+                };
+                self.go_on(now, key, verified);
             }
             Ok(_) => {
                 let refused =

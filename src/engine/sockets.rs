@@ -1,8 +1,6 @@
 //! Sockets of a core: accepting, reading within a budget, handing the bytes to whatever the
 //! connection speaks, and letting go.
 
-use std::io::{Read, Write};
-use std::net::Shutdown;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mio::{Interest, Token};
@@ -10,16 +8,18 @@ use tracing::{debug, error, warn};
 
 use crate::hub::Now;
 use crate::hub::keyed::Key;
-use crate::limits::{HEAD_TIMEOUT_MS, PARTIAL_TIMEOUT_MS, READ_BYTES_PER_TURN};
+use crate::limits::{
+    HEAD_TIMEOUT_MS, PARTIAL_TIMEOUT_MS, READ_BYTES_PER_TURN, TLS_HANDSHAKE_TIMEOUT_MS,
+};
 use crate::wire::close::CloseReason;
 use crate::wire::frame::Data;
 use crate::wire::{Incoming, WireError};
 
 use super::answer::Framing;
-use super::connection::{Connection, Door, Http, HttpState, Pending, Protocol, Speaker, WebSocket};
+use super::connection::{Connection, Door, HttpState, Line, Pending, Protocol, Speaker, WebSocket};
 use super::event_loop::{Core, Timer};
 use super::listener::Accept;
-use super::transport::Transport;
+use super::transport::{Received, Transport};
 
 /// Connections taken from one listener in one turn.
 const ACCEPTS_PER_TURN: usize = 256;
@@ -92,22 +92,25 @@ impl Core {
                 return turn_away(transport, reason);
             }
         };
-        let deadline_ms = now.ms() + HEAD_TIMEOUT_MS;
-        self.insert(Connection {
+        let is_handshaking = transport.is_handshaking();
+        let timeout_ms = if is_handshaking {
+            TLS_HANDSHAKE_TIMEOUT_MS
+        } else {
+            HEAD_TIMEOUT_MS
+        };
+        let deadline_ms = now.ms() + timeout_ms;
+        let line = Line {
             transport,
+            spill: Vec::new(),
+            door,
             ticket,
             address,
             forwarded: None,
-            door,
-            protocol: Protocol::Http(Box::new(Http::new(deadline_ms))),
-            spill: Vec::new(),
-            is_readable: false,
-            is_blocked: false,
-            is_ready: false,
-            is_waiting: false,
-            is_peer_closed: false,
-            is_at_end: false,
-        });
+        };
+        let key = self.insert(Connection::new(line, deadline_ms));
+        if let Some(key) = key.filter(|_| is_handshaking) {
+            self.begin_handshake(key, deadline_ms);
+        }
     }
 
     /// Registers a connection and sets its timer, if it speaks HTTP. `None`: the system refused.
@@ -142,6 +145,9 @@ impl Core {
     pub(super) fn take_out(&mut self, key: Key) -> Option<Connection> {
         let mut connection = self.connections.remove(key)?;
         self.stats.counters.connections.sub(1);
+        if connection.transport.is_handshaking() {
+            self.forget_handshake(key, &connection);
+        }
         // A socket that cannot be deregistered is gone from the poll already.
         let _ = self.poll.registry().deregister(&mut connection.transport);
         Some(connection)
@@ -197,26 +203,41 @@ impl Core {
             buffer[..spilled].copy_from_slice(&connection.spill);
             connection.spill.clear();
             let room = spilled + budget.min(READ_BYTES_PER_TURN);
-            let read = if is_new {
-                read(connection, &mut buffer[spilled..room])
+            let received = if is_new {
+                self.receive(key, &mut buffer[spilled..room])
             } else {
-                Ok(0)
+                Some(Received::NONE)
             };
-            let Ok(read) = read else {
+            let Some(received) = received else {
                 self.remove(key);
                 break;
             };
-            self.stats.counters.bytes_read.add(read as u64);
-            budget -= read;
-            self.read_budget -= read;
-            let filled = spilled + read;
+            self.stats.counters.bytes_read.add(received.bytes as u64);
+            budget -= received.cost();
+            self.read_budget -= received.cost();
+            let filled = spilled + received.bytes;
             self.handle_bytes(now, key, &mut buffer[..filled]);
-            if read == 0 {
+            if received.bytes == 0 {
                 break;
             }
         }
         self.read_buffer = buffer;
         self.finish_reading(key);
+    }
+
+    // Reads a socket once, and through TLS what strangers make of it. `None`: the stream is broken.
+    fn receive(&mut self, key: Key, buffer: &mut [u8]) -> Option<Received> {
+        let connection = self.connections.find_mut(key)?;
+        let received = catch_unwind(AssertUnwindSafe(|| connection.transport.read(buffer)));
+        let Ok(received) = received else {
+            self.stats.counters.panics.add(1);
+            return None;
+        };
+        let received = received.ok()?;
+        connection.handle_rest(received.rest);
+        // While it reads TLS may have found something to say.
+        connection.is_blocked |= connection.transport.wants_write();
+        Some(received)
     }
 
     // After a read: ends what the peer has ended, or asks for another turn.
@@ -233,7 +254,10 @@ impl Core {
                 !matches!(http.state, HttpState::Waiting(_)) && http.out.is_empty()
             }
             // The answer to its goodbye goes out first.
-            Protocol::WebSocket(socket) => !socket.is_deaf || self.hub.is_written(socket.peer),
+            Protocol::WebSocket(socket) => {
+                let is_written = self.hub.is_written(socket.peer) && !connection.is_blocked;
+                !socket.is_deaf || is_written
+            }
         };
         if connection.is_at_end && is_over && !connection.is_readable {
             self.remove(key);
@@ -427,13 +451,14 @@ impl Core {
         };
         if let Protocol::WebSocket(socket) = &connection.protocol
             && socket.is_finished
+            && !connection.is_blocked
             && (socket.has_closed || connection.is_at_end)
         {
             self.remove(key);
         }
     }
 
-    /// Our last byte to a WebSocket is with the kernel: the peer's end is awaited.
+    /// Our last byte to a WebSocket is written: once it is with the kernel, the peer's end is awaited.
     pub(super) fn finish_writing(&mut self, key: Key) {
         let Some(connection) = self.connections.find_mut(key) else {
             return;
@@ -441,16 +466,20 @@ impl Core {
         if let Protocol::WebSocket(socket) = &mut connection.protocol {
             socket.is_finished = true;
         }
-        if connection.transport.shutdown(Shutdown::Write).is_err() {
+        if connection.transport.shutdown_write().is_err() {
             self.remove(key);
             return;
         }
+        connection.is_blocked = connection.transport.wants_write();
         self.end_if_finished(key);
     }
 }
 
 // Tells a client why it is not let in, as far as the socket takes it at once; nothing was read of it.
 fn turn_away(mut transport: Transport, reason: super::admission::Refused) {
+    if transport.is_handshaking() {
+        return;
+    }
     let mut out = Vec::new();
     super::answer::refuse(
         &mut out,
@@ -459,32 +488,6 @@ fn turn_away(mut transport: Transport, reason: super::admission::Refused) {
     );
     // Whether it can be written or not: the socket is closed.
     let _ = transport.write(&out);
-}
-
-// Reads once. A short read means that the socket is empty until the next edge, unless the edge that
-// told of the end has come already.
-fn read(connection: &mut Connection, buffer: &mut [u8]) -> std::io::Result<usize> {
-    loop {
-        match connection.transport.read(buffer) {
-            Ok(0) => {
-                connection.is_readable = false;
-                connection.is_at_end = true;
-                return Ok(0);
-            }
-            Ok(read) => {
-                if read < buffer.len() && !connection.is_peer_closed {
-                    connection.is_readable = false;
-                }
-                return Ok(read);
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                connection.is_readable = false;
-                return Ok(0);
-            }
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 /// Panics on one message, so that a test can show what a panic does to a connection.

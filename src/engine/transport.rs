@@ -1,7 +1,11 @@
-//! The byte stream under one connection: TCP or a unix socket. TLS will be a layer above it, which
-//! is why it offers no more than bytes, and `WouldBlock` where there are none.
+//! The byte stream under one connection: a TCP or unix socket, plain or with TLS above it.
+//!
+//! Whoever reads and writes here sees plain bytes. Sockets are non-blocking and registered for
+//! edges, so each call says what is to be expected of the socket next: [`Rest`] after a read,
+//! `is_blocked` after a write. A full or empty socket is a value; an error means that the stream is
+//! broken.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
 
 use mio::event::Source;
@@ -9,30 +13,209 @@ use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
-/// A connected, non-blocking socket.
+use super::tls::TlsStream;
+
+/// What a connection reads and writes.
 #[derive(Debug)]
 pub enum Transport {
+    /// The socket as it is.
+    Plain(Socket),
+    /// TLS above it. Boxed: a plain connection does not pay for it.
+    Tls(Box<TlsStream>),
+}
+
+/// A connected, non-blocking socket.
+#[derive(Debug)]
+pub enum Socket {
     /// Over TCP, IPv4 or IPv6.
     Tcp(TcpStream),
     /// Over a unix socket.
     Unix(UnixStream),
 }
 
-impl Transport {
-    /// Ends one or both directions. Errors: the system's; a peer that is gone is no error.
-    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        let result = match self {
-            Self::Tcp(stream) => stream.shutdown(how),
-            Self::Unix(stream) => stream.shutdown(how),
-        };
-        result.or_else(|error| match error.kind() {
-            io::ErrorKind::NotConnected => Ok(()),
-            _ => Err(error),
-        })
+/// What a read brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Bytes put into the buffer.
+    pub bytes: usize,
+    /// Bytes taken off the socket, at most the buffer's length. TLS may make fewer of them, none at
+    /// all, or, with what came before, more.
+    pub taken: usize,
+    /// Whether another read would bring more.
+    pub rest: Rest,
+}
+
+impl Received {
+    /// Nothing was read.
+    pub const NONE: Self = Self {
+        bytes: 0,
+        taken: 0,
+        rest: Rest::More,
+    };
+
+    /// Bytes of a turn's budget that it used.
+    pub fn cost(&self) -> usize {
+        self.bytes.max(self.taken)
     }
 }
 
-impl Read for Transport {
+/// What a socket holds after a read, as far as the read tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// The peer sends nothing more, ever.
+    End,
+    /// There may be more.
+    More,
+    /// Nothing until the next edge.
+    Nothing,
+    /// It gave less than was asked for: nothing until the next edge, unless that has come already.
+    Short,
+}
+
+/// What a write came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Bytes taken of what was offered. The others are to be offered again.
+    pub bytes: usize,
+    /// The kernel is full: an edge will tell when it takes more. Where it is not, and not all was
+    /// taken, the rest may be offered at once.
+    pub is_blocked: bool,
+}
+
+impl Transport {
+    /// Whether TLS is spoken.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// Whether a TLS handshake comes first: until it is finished nothing is read or written here.
+    pub fn is_handshaking(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(stream) => stream.is_handshaking(),
+        }
+    }
+
+    /// Whether bytes that were taken are not with the kernel yet.
+    pub fn wants_write(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(stream) => stream.wants_write(),
+        }
+    }
+
+    /// The TLS layer, if there is one.
+    pub fn tls_mut(&mut self) -> Option<&mut TlsStream> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => Some(stream),
+        }
+    }
+
+    /// Lets go of TLS, for a peer that does not speak it.
+    pub fn into_plain(self) -> Self {
+        match self {
+            Self::Plain(_) => self,
+            Self::Tls(stream) => Self::Plain(stream.into_socket()),
+        }
+    }
+
+    /// Reads into `buf`, which is not empty. Errors: the stream is broken.
+    pub fn read(&mut self, buf: &mut [u8]) -> io::Result<Received> {
+        match self {
+            Self::Plain(socket) => {
+                let (bytes, rest) = socket.receive(buf)?;
+                Ok(Received {
+                    bytes,
+                    taken: bytes,
+                    rest,
+                })
+            }
+            Self::Tls(stream) => stream.read(buf),
+        }
+    }
+
+    /// Writes one piece. Errors: the stream is broken.
+    pub fn write(&mut self, buf: &[u8]) -> io::Result<Written> {
+        match self {
+            Self::Plain(socket) => offer(buf.len(), || socket.write(buf)),
+            Self::Tls(stream) => stream.write_vectored(&[IoSlice::new(buf)]),
+        }
+    }
+
+    /// Writes pieces in order. Errors: the stream is broken.
+    pub fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Written> {
+        match self {
+            Self::Plain(socket) => {
+                let offered = slices.iter().map(|slice| slice.len()).sum();
+                offer(offered, || socket.write_vectored(slices))
+            }
+            Self::Tls(stream) => stream.write_vectored(slices),
+        }
+    }
+
+    /// Gives the kernel what was taken and not passed on: `wants_write` tells whether any is left.
+    /// Errors: the stream is broken.
+    pub fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(_) => Ok(()),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
+
+    /// Ends our half behind what was written; where the kernel is full, a later `flush` does it.
+    /// Errors: the system's; a peer that is gone is no error.
+    pub fn shutdown_write(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(socket) => socket.shutdown_write(),
+            Self::Tls(stream) => stream.shutdown_write(),
+        }
+    }
+
+    fn socket_mut(&mut self) -> &mut Socket {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => stream.socket_mut(),
+        }
+    }
+}
+
+impl Socket {
+    /// Reads once. Errors: the socket is broken.
+    pub(super) fn receive(&mut self, buf: &mut [u8]) -> io::Result<(usize, Rest)> {
+        loop {
+            return match self.read(buf) {
+                Ok(0) => Ok((0, Rest::End)),
+                Ok(read) if read < buf.len() => Ok((read, Rest::Short)),
+                Ok(read) => Ok((read, Rest::More)),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Ok((0, Rest::Nothing)),
+                Err(error) => Err(error),
+            };
+        }
+    }
+
+    /// Ends our half. Errors: the system's; a peer that is gone is no error.
+    pub(super) fn shutdown_write(&self) -> io::Result<()> {
+        let result = match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+        };
+        result.or_else(|error| match error.kind() {
+            ErrorKind::NotConnected => Ok(()),
+            _ => Err(error),
+        })
+    }
+
+    fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Self::Tcp(stream) => stream,
+            Self::Unix(stream) => stream,
+        }
+    }
+}
+
+impl Read for Socket {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.read(buf),
@@ -41,7 +224,7 @@ impl Read for Transport {
     }
 }
 
-impl Write for Transport {
+impl Write for Socket {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.write(buf),
@@ -51,9 +234,10 @@ impl Write for Transport {
 
     // By sendmsg: writev would take the file's lock and the long way through the kernel.
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => SockRef::from(&*stream).send_vectored(slices),
-            Self::Unix(stream) => SockRef::from(&*stream).send_vectored(slices),
+        match (self, slices) {
+            (socket, [only]) => socket.write(only),
+            (Self::Tcp(stream), _) => SockRef::from(&*stream).send_vectored(slices),
+            (Self::Unix(stream), _) => SockRef::from(&*stream).send_vectored(slices),
         }
     }
 
@@ -69,10 +253,8 @@ impl Source for Transport {
         token: Token,
         interest: Interest,
     ) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.register(registry, token, interest),
-            Self::Unix(stream) => stream.register(registry, token, interest),
-        }
+        let source = self.socket_mut().source();
+        source.register(registry, token, interest)
     }
 
     fn reregister(
@@ -81,16 +263,25 @@ impl Source for Transport {
         token: Token,
         interest: Interest,
     ) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.reregister(registry, token, interest),
-            Self::Unix(stream) => stream.reregister(registry, token, interest),
-        }
+        let source = self.socket_mut().source();
+        source.reregister(registry, token, interest)
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.deregister(registry),
-            Self::Unix(stream) => stream.deregister(registry),
-        }
+        self.socket_mut().source().deregister(registry)
+    }
+}
+
+// The kernel remembers that it owes an edge as soon as it takes less than it was offered.
+fn offer(offered: usize, mut send: impl FnMut() -> io::Result<usize>) -> io::Result<Written> {
+    loop {
+        let bytes = match send() {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+            Err(error) => return Err(error),
+        };
+        let is_blocked = bytes < offered;
+        return Ok(Written { bytes, is_blocked });
     }
 }

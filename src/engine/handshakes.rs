@@ -1,0 +1,169 @@
+//! TLS handshakes of a core: few steps a turn, because each is dear; a time for each; and a limit to
+//! how many are unfinished, past which the oldest gives way, so that silent sockets keep nobody out.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tracing::debug;
+
+use crate::counters::HandshakeFailure;
+use crate::hub::Now;
+use crate::hub::keyed::Key;
+use crate::limits::{
+    CLOSE_TIMEOUT_MS, HEAD_TIMEOUT_MS, TLS_HANDSHAKE_STEPS_PER_TURN, TLS_HANDSHAKE_TIMEOUT_MS,
+    TLS_HANDSHAKES_UNFINISHED_MAX,
+};
+use crate::wire::close::Refusal;
+
+use super::answer::{Framing, Refused};
+use super::connection::{Connection, Line, Protocol};
+use super::event_loop::Core;
+use super::tls::{Handshake, HandshakeError, Terms};
+
+/// The unfinished handshakes of a core.
+#[derive(Debug)]
+pub(super) struct Handshakes {
+    /// By the end of their time, in monotonic milliseconds: the oldest comes first.
+    unfinished: BTreeSet<(u64, Key)>,
+    unfinished_max: usize,
+    /// Those with input that no further edge will tell of.
+    pub ready: VecDeque<Key>,
+}
+
+impl Handshakes {
+    /// None so far, of a node with so many cores.
+    pub fn new(cores: usize) -> Self {
+        Self {
+            unfinished: BTreeSet::new(),
+            unfinished_max: (TLS_HANDSHAKES_UNFINISHED_MAX / cores).max(1),
+            ready: VecDeque::new(),
+        }
+    }
+
+    /// One begins. Returns the one that gives way to it.
+    fn begin(&mut self, deadline_ms: u64, key: Key) -> Option<Key> {
+        let is_full = self.unfinished.len() >= self.unfinished_max;
+        let oldest = is_full.then(|| self.unfinished.pop_first()).flatten();
+        self.unfinished.insert((deadline_ms, key));
+        oldest.map(|(_, key)| key)
+    }
+}
+
+impl Core {
+    /// A connection was taken in whose handshake must be finished by then.
+    pub(super) fn begin_handshake(&mut self, key: Key, deadline_ms: u64) {
+        if let Some(oldest) = self.handshakes.begin(deadline_ms, key) {
+            self.fail_handshake(oldest, HandshakeFailure::GaveWay);
+        }
+        self.count_handshakes();
+    }
+
+    /// A connection is taken out, whatever became of its handshake.
+    pub(super) fn forget_handshake(&mut self, key: Key, connection: &Connection) {
+        if let Protocol::Http(http) = &connection.protocol {
+            self.handshakes.unfinished.remove(&(http.deadline_ms, key));
+            self.count_handshakes();
+        }
+    }
+
+    /// Goes on with handshakes for which something came, in turn.
+    pub(super) fn serve_handshakes(&mut self, now: Now) {
+        let mut steps = TLS_HANDSHAKE_STEPS_PER_TURN;
+        while steps > 0
+            && let Some(key) = self.handshakes.ready.pop_front()
+        {
+            if let Some(connection) = self.connections.find_mut(key) {
+                connection.is_ready = false;
+                steps -= 1;
+                self.go_on_shaking(now, key);
+            }
+        }
+    }
+
+    /// A handshake came to nothing: its socket is closed.
+    pub(super) fn fail_handshake(&mut self, key: Key, reason: HandshakeFailure) {
+        let counters = &self.stats.counters;
+        counters.tls_handshakes_failed.at(reason as usize).add(1);
+        self.remove(key);
+    }
+
+    fn go_on_shaking(&mut self, now: Now, key: Key) {
+        let Some(connection) = self.connections.find_mut(key) else {
+            return;
+        };
+        let Some(stream) = connection.transport.tls_mut() else {
+            return;
+        };
+        let step = catch_unwind(AssertUnwindSafe(|| stream.handshake()));
+        let Ok(step) = step else {
+            self.stats.counters.panics.add(1);
+            return self.fail_handshake(key, HandshakeFailure::Protocol);
+        };
+        connection.is_blocked |= stream.wants_write();
+        match step {
+            Ok(Handshake::Finished(terms)) => self.finish_handshake(key, terms),
+            Ok(Handshake::Unfinished(rest)) => {
+                connection.handle_rest(rest);
+                self.mark_ready(key);
+            }
+            Err(HandshakeError::Gone) => self.fail_handshake(key, HandshakeFailure::Gone),
+            Err(HandshakeError::PlainHttp) => self.refuse_plain_http(now, key),
+            Err(HandshakeError::Protocol(error)) => {
+                debug!(%error, "a TLS handshake failed");
+                self.fail_handshake(key, HandshakeFailure::Protocol);
+            }
+        }
+    }
+
+    // What is left of the time for a head begins. Its bytes may have come already.
+    fn finish_handshake(&mut self, key: Key, terms: Terms) {
+        let counters = &self.stats.counters;
+        counters
+            .tls_handshakes
+            .at(usize::from(terms.is_tls13))
+            .add(1);
+        counters.tls_resumptions.add(u64::from(terms.is_resumed));
+        let Some(connection) = self.connections.find_mut(key) else {
+            return;
+        };
+        connection.is_readable = true;
+        let Protocol::Http(http) = &connection.protocol else {
+            return;
+        };
+        let deadline_ms = http.deadline_ms;
+        self.handshakes.unfinished.remove(&(deadline_ms, key));
+        self.count_handshakes();
+        self.set_deadline(
+            key,
+            deadline_ms + (HEAD_TIMEOUT_MS - TLS_HANDSHAKE_TIMEOUT_MS),
+        );
+        self.mark_ready(key);
+    }
+
+    // The answer goes out as the peer speaks, without TLS. What it sends meanwhile is dropped.
+    fn refuse_plain_http(&mut self, now: Now, key: Key) {
+        let counters = &self.stats.counters;
+        let reason = HandshakeFailure::PlainHttp;
+        counters.tls_handshakes_failed.at(reason as usize).add(1);
+        let Some(connection) = self.take_out(key) else {
+            return;
+        };
+        let line = connection.into_line();
+        let line = Line {
+            transport: line.transport.into_plain(),
+            ..line
+        };
+        let deadline_ms = now.ms() + CLOSE_TIMEOUT_MS;
+        if let Some(key) = self.insert(Connection::new(line, deadline_ms)) {
+            let message = "this port speaks TLS: ask for https:// or wss://";
+            let refused = Refused::new(Refusal::BadRequest, message);
+            self.refuse(now, key, &refused, Framing::default());
+        }
+    }
+
+    fn count_handshakes(&self) {
+        let unfinished = self.handshakes.unfinished.len() as u64;
+        let counters = &self.stats.counters;
+        counters.tls_handshakes_unfinished.set(unfinished);
+    }
+}
