@@ -25,4 +25,5 @@ mod publish_http;
 mod publish_socket;
 mod requests;
 mod slow;
+mod tls;
 mod violations;

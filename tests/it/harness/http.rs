@@ -1,35 +1,17 @@
 //! HTTP/1.1 by hand, so that a request can be as wrong as a test wants it.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::DEADLINE;
+use super::{DEADLINE, Stream};
 
 /// A connection over which requests go.
 pub struct Http {
-    stream: Box<dyn Stream>,
+    stream: Stream,
     // Bytes read and not yet taken.
     rest: Vec<u8>,
-}
-
-trait Stream: Read + Write {
-    fn writer(&self) -> TcpStream;
-}
-
-impl Stream for TcpStream {
-    fn writer(&self) -> TcpStream {
-        self.try_clone().unwrap()
-    }
-}
-
-impl Stream for UnixStream {
-    fn writer(&self) -> TcpStream {
-        panic!("not over TCP")
-    }
 }
 
 /// One answer.
@@ -48,24 +30,18 @@ impl Http {
 
     /// The same, and waits for an answer so long.
     pub fn connect_for(address: &str, patience: Duration) -> Self {
-        let stream: Box<dyn Stream> = match address.strip_prefix("unix:") {
-            Some(path) => {
-                let stream = UnixStream::connect(path).unwrap();
-                stream.set_read_timeout(Some(patience)).unwrap();
-                Box::new(stream)
-            }
-            None => {
-                let stream = TcpStream::connect(address).unwrap();
-                stream.set_read_timeout(Some(patience)).unwrap();
-                stream.set_nodelay(true).unwrap();
-                Box::new(stream)
-            }
-        };
+        let stream = Stream::connect(address);
+        stream.set_patience(patience);
+        Self::over(stream)
+    }
+
+    /// Takes over a connection.
+    pub fn over(stream: Stream) -> Self {
         let rest = Vec::new();
         Self { stream, rest }
     }
 
-    /// A second handle, for sending while answers are read. Over TCP only.
+    /// A second handle, for sending while answers are read. Over plain TCP only.
     pub fn writer(&self) -> impl Write + Send + use<> {
         self.stream.writer()
     }

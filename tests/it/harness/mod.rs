@@ -4,6 +4,8 @@ mod http;
 mod node;
 mod raw;
 mod server;
+mod stream;
+mod tls;
 mod viewer;
 
 use std::time::{Duration, Instant};
@@ -14,6 +16,8 @@ pub use self::http::{Answer, Http, request};
 pub use self::node::{Heard, NodeClient};
 pub use self::raw::{RawSocket, close_frame, masked, text_frame, upgrade_request};
 pub use self::server::{Server, Setup, Token, run, run_with, sightline};
+pub use self::stream::Stream;
+pub use self::tls::{Authority, TlsStream};
 pub use self::viewer::{Publisher, Refused, Viewer, kind, kinds};
 
 /// How long anything may take that should happen. Nothing waits this long unless it fails.

@@ -4,11 +4,11 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use super::{Answer, DEADLINE, Server, request};
+use super::{Answer, Server, Stream, request};
 
 /// An upgraded connection that does only what it is told: it answers no ping.
 pub struct RawSocket {
-    stream: TcpStream,
+    stream: Stream,
     rest: Vec<u8>,
 }
 
@@ -49,9 +49,11 @@ impl RawSocket {
 
     /// A connection on which nothing was said yet.
     pub fn connect(server: &Server) -> Self {
-        let stream = TcpStream::connect(server.address()).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        stream.set_nodelay(true).unwrap();
+        Self::over(server.stream())
+    }
+
+    /// Takes over a connection.
+    pub fn over(stream: Stream) -> Self {
         let rest = Vec::new();
         Self { stream, rest }
     }
@@ -123,18 +125,18 @@ impl RawSocket {
 
     /// The same, for which it may take so long.
     pub fn close_code_within(&mut self, patience: Duration) -> u16 {
-        self.stream.set_read_timeout(Some(patience)).unwrap();
+        self.stream.set_patience(patience);
         self.close_code()
     }
 
-    /// A second handle, for sending while answers are read.
+    /// A second handle, for sending while answers are read. Over plain TCP only.
     pub fn writer(&self) -> TcpStream {
-        self.stream.try_clone().unwrap()
+        self.stream.writer()
     }
 
     /// Ends this half of the connection.
-    pub fn finish(&self) {
-        self.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    pub fn finish(&mut self) {
+        self.stream.finish();
     }
 
     fn read(&mut self) -> bool {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sightline::auth::{MintOptions, Permission, SigningKey, mint};
 use tempfile::TempDir;
 
-use super::{Answer, DEADLINE, Http, eventually, now_s, request, text};
+use super::{Answer, Authority, DEADLINE, Http, eventually, now_s, request, text};
 
 /// The secret that servers here are given.
 pub const SECRET: &str = "a secret of these tests, which is long enough";
@@ -24,6 +24,8 @@ pub struct Server {
     reader: Option<JoinHandle<()>>,
     tokens: Mutex<Vec<String>>,
     may_panic: bool,
+    /// Who signed its certificate, if it has one.
+    pub authority: Option<Authority>,
     /// Where it listens, as it says itself; those of operators at the end.
     pub addresses: Vec<String>,
     /// Its folder, which goes with it.
@@ -42,6 +44,8 @@ pub struct Setup<'a> {
     pub key: &'a str,
     /// Flags of `serve` besides.
     pub flags: &'a [&'a str],
+    /// It speaks TLS, with a certificate for this machine.
+    pub tls: bool,
     /// What a shell does before it becomes the server.
     pub before: Option<&'a str>,
     /// A panic in the log is what the test is about.
@@ -56,6 +60,7 @@ impl Default for Setup<'_> {
             cores: 2,
             key: "",
             flags: &[],
+            tls: false,
             before: None,
             may_panic: false,
         }
@@ -111,7 +116,12 @@ impl Server {
             setup.key
         };
         let (listen, cores) = (listen.join(", "), setup.cores);
-        let settings = setup.settings;
+        let authority = setup.tls.then(Authority::new);
+        let mut settings = setup.settings.to_string();
+        if let Some(authority) = &authority {
+            authority.install(folder.path());
+            settings += "\ntls.cert = 'cert.pem'\ntls.key = 'key.pem'";
+        }
         let config = format!("listen = [{listen}]\ncores = {cores}\n{key}\n{settings}\n");
         let file = folder.path().join("sightline.toml");
         std::fs::write(&file, config).unwrap();
@@ -142,6 +152,7 @@ impl Server {
             reader: Some(reader),
             tokens: Mutex::default(),
             may_panic: setup.may_panic,
+            authority,
             addresses: Vec::new(),
             folder,
         };
@@ -188,7 +199,7 @@ impl Server {
 
     /// A connection for requests.
     pub fn http(&self) -> Http {
-        Http::connect(self.address())
+        Http::over(self.stream())
     }
 
     /// One request with a token, on a connection of its own.

@@ -1,18 +1,16 @@
 //! WebSocket clients on tungstenite: a viewer and a publisher.
 
-use std::net::TcpStream;
-
 use serde_json::{Value, json};
 use tungstenite::client::IntoClientRequest;
 use tungstenite::handshake::client::Response;
 use tungstenite::http::header::{HeaderName, HeaderValue};
 use tungstenite::{Error, HandshakeError, Message, WebSocket};
 
-use super::{DEADLINE, Server, eventually};
+use super::{Server, Stream};
 
 /// A viewer. Reads answer pings on the way, as a browser does.
 pub struct Viewer {
-    socket: WebSocket<TcpStream>,
+    socket: WebSocket<Stream>,
     /// Its first message.
     pub established: Value,
     /// The answer to its upgrade.
@@ -39,14 +37,26 @@ impl Viewer {
         target: &str,
         headers: &[(&str, &str)],
     ) -> Result<Self, Refused> {
-        let (socket, response) = connect(server.address(), target, headers)?;
+        let (socket, response) = connect(server, target, headers)?;
+        Ok(Self::established(socket, response))
+    }
+
+    /// One over this connection, whose token is in a header.
+    pub fn over(stream: Stream, target: &str, token: &str) -> Self {
+        let authorization = format!("Bearer {token}");
+        let headers = [("authorization", authorization.as_str())];
+        let (socket, response) = connect_over(stream, target, &headers).unwrap();
+        Self::established(socket, response)
+    }
+
+    fn established(socket: WebSocket<Stream>, response: Response) -> Self {
         let mut viewer = Self {
             socket,
             established: Value::Null,
             response,
         };
         viewer.established = viewer.next();
-        Ok(viewer)
+        viewer
     }
 
     /// Upgrades and no more; the connection ends with the answer.
@@ -55,7 +65,7 @@ impl Viewer {
         target: &str,
         headers: &[(&str, &str)],
     ) -> Result<Response, Refused> {
-        connect(server.address(), target, headers).map(|(_, response)| response)
+        connect(server, target, headers).map(|(_, response)| response)
     }
 
     /// Its dialect, by the shape of what it was told.
@@ -165,7 +175,7 @@ impl Viewer {
 
 /// A publisher over WebSocket.
 pub struct Publisher {
-    socket: WebSocket<TcpStream>,
+    socket: WebSocket<Stream>,
 }
 
 impl Publisher {
@@ -173,7 +183,7 @@ impl Publisher {
     pub fn open(server: &Server, token: &str) -> Self {
         let authorization = format!("Bearer {token}");
         let headers = [("authorization", authorization.as_str())];
-        let (socket, _) = connect(server.address(), "/v1/publish", &headers).unwrap();
+        let (socket, _) = connect(server, "/v1/publish", &headers).unwrap();
         Self { socket }
     }
 
@@ -225,14 +235,19 @@ impl Publisher {
 }
 
 fn connect(
-    address: &str,
+    server: &Server,
     target: &str,
     headers: &[(&str, &str)],
-) -> Result<(WebSocket<TcpStream>, Response), Refused> {
-    let stream = eventually("a connection", || TcpStream::connect(address).ok());
-    stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    stream.set_nodelay(true).unwrap();
-    let mut request = format!("ws://{address}{target}")
+) -> Result<(WebSocket<Stream>, Response), Refused> {
+    connect_over(server.stream(), target, headers)
+}
+
+fn connect_over(
+    stream: Stream,
+    target: &str,
+    headers: &[(&str, &str)],
+) -> Result<(WebSocket<Stream>, Response), Refused> {
+    let mut request = format!("ws://gateway.test{target}")
         .into_client_request()
         .unwrap();
     for (name, value) in headers {
