@@ -92,15 +92,18 @@ impl Hub {
         let (owner, project) = (state.owner(), state.name.id.clone());
         let live = state.live_mut();
         let wanted = Variants::default().with(variant);
-        let asked = live
-            .remote
-            .asked
-            .map_or(Variants::default(), |(_, variants)| variants);
+        let (generation, asked) = match live.remote.asked {
+            // The same interest in more: what is on its way for it goes on counting.
+            Some(asked) => asked,
+            None => {
+                self.interest_generation = self.interest_generation.wrapping_add(1);
+                (self.interest_generation, Variants::default())
+            }
+        };
         if asked.contains(wanted) {
             return;
         }
-        self.interest_generation = self.interest_generation.wrapping_add(1);
-        let (generation, variants) = (self.interest_generation, asked.union(wanted));
+        let variants = asked.union(wanted);
         live.remote.asked = Some((generation, variants));
         self.send(
             owner,
@@ -181,6 +184,7 @@ impl Hub {
             Mail::Interested {
                 project,
                 generation,
+                variants,
                 head,
             },
         );
@@ -210,7 +214,7 @@ impl Hub {
         &mut self,
         now: Now,
         project: &CompactString,
-        generation: u32,
+        (generation, variants): (u32, Variants),
         head: Seq,
     ) {
         let Some(slot) = self.streams.find(StreamKind::Project, project) else {
@@ -229,7 +233,7 @@ impl Hub {
         {
             return;
         }
-        live.remote.answered = live.remote.asked;
+        live.remote.answered = Some((generation, variants));
         debug_assert!(state.head <= head, "an owner never goes back");
         state.head = head;
         let mut waiters = live.waiters.clone();

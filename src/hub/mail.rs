@@ -39,7 +39,7 @@ pub enum Mail {
     Interest {
         /// The project.
         project: CompactString,
-        /// Rises with each interest of this core in this project.
+        /// Rises with each interest of this core; the same while one goes on and takes more.
         generation: u32,
         /// Which encodings the viewers take.
         variants: Variants,
@@ -50,6 +50,8 @@ pub enum Mail {
         project: CompactString,
         /// The interest that is answered.
         generation: u32,
+        /// In which encodings the frames that follow are, at least.
+        variants: Variants,
         /// The last seq given before the first frame that will be sent.
         head: Seq,
     },

@@ -109,8 +109,9 @@ impl Hub {
             Mail::Interested {
                 project,
                 generation,
+                variants,
                 head,
-            } => self.handle_interested(now, &project, generation, head),
+            } => self.handle_interested(now, &project, (generation, variants), head),
             Mail::NoMoreEvents => self.drain.handle_no_more_events(from),
             Mail::NoMoreFrames => self.drain.handle_no_more_frames(from),
             Mail::Publish(submissions) => self.handle_submissions(now, from, submissions),

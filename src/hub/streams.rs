@@ -88,9 +88,9 @@ pub struct Interest {
 /// This core's interest in a stream of another core.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Remote {
-    /// The latest interest that was sent, and the variants that it named.
+    /// The present interest, and the variants that the latest word of it named.
     pub asked: Option<(u32, Variants)>,
-    /// The latest interest that was answered, and its variants: frames of this generation count.
+    /// The same as far as it was answered: frames of this generation count.
     pub answered: Option<(u32, Variants)>,
 }
 
