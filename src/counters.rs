@@ -282,6 +282,11 @@ counters! {
     Counter writes = "writes_total", "Write calls to the kernel.";
     Counter writes_blocked = "writes_blocked_total", "Write calls that could not take everything.";
     Gauge outbox_bytes = "outbox_bytes", "Bytes waiting in outboxes.";
+    Counter frames_deflated = "frames_deflated_total", "Frames deflated: each once, however many connections take it.";
+    Counter deflate_bytes_before = "deflate_bytes_before_total", "Bytes of these frames' texts.";
+    Counter deflate_bytes_after = "deflate_bytes_after_total", "Bytes that they were deflated to.";
+    Counter messages_inflated = "messages_inflated_total", "Deflated messages of clients that were inflated.";
+    Counter inflate_failures = "inflate_failures_total", "Deflated messages of clients that are no deflate stream, or inflate to more than allowed.";
     Counter viewer_messages = "viewer_messages_total", "Messages from viewers.";
     Counter viewer_messages_dropped = "viewer_messages_dropped_total", "Messages from viewers dropped beyond the rate.";
     Gauge subscriptions = "subscriptions", "Subscriptions of viewers.";

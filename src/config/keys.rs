@@ -136,7 +136,6 @@ pub(super) const TIER_EXAMPLE: &str = "10";
 /// Keys, or tables (with a dot at the end), that are read and checked but change nothing yet.
 pub(super) const WITHOUT_EFFECT: &[&str] = &[
     "agents.",
-    "compression.",
     "data_dir",
     "history.age_max_hours",
     "history.bytes_max",

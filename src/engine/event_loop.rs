@@ -18,7 +18,7 @@ use crate::hub::{Action, Hub, Now};
 use crate::limits::{
     HEAD_BYTES_MAX, LETTERS_PER_TURN, READ_BYTES_PER_CORE_AND_TURN, READ_BYTES_PER_TURN,
 };
-use crate::wire::{Endpoints, OriginPolicy};
+use crate::wire::{Endpoints, Inflater, OriginPolicy};
 
 use super::admission::Admission;
 use super::clock::Clock;
@@ -58,6 +58,8 @@ pub struct Options {
     pub trusted_proxies: Vec<IpNet>,
     /// Bytes of one message of a viewer.
     pub message_bytes_max: usize,
+    /// Whether permessage-deflate is agreed on with those who offer it.
+    pub is_compression_enabled: bool,
     /// Bytes of request bodies that one core holds.
     pub body_bytes_max: u64,
     /// Renders operators' pages.
@@ -89,6 +91,7 @@ pub struct Core {
     // Bytes reserved for request bodies.
     pub(super) body_bytes: u64,
     pub(super) read_buffer: Vec<u8>,
+    pub(super) inflater: Inflater,
     // Bytes that may still be read in this turn.
     pub(super) read_budget: usize,
     doors: Vec<Entrance>,
@@ -193,6 +196,7 @@ impl Core {
             read_budget: 0,
             answered: VecDeque::new(),
             body_bytes: 0,
+            inflater: Inflater::default(),
             read_buffer: vec![0; READ_BYTES_PER_TURN + HEAD_BYTES_MAX],
             doors,
             handed_to: None,

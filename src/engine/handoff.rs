@@ -5,11 +5,13 @@ use std::rc::Rc;
 
 use crate::auth::Claims;
 use crate::dialect::ConnectQuery;
-use crate::event::StreamKind;
+use crate::event::{Dialect, StreamKind};
+use crate::hub::frames::Variant;
 use crate::hub::keyed::Key;
 use crate::hub::peers::{Arrival, Role as PeerRole};
 use crate::hub::{Now, Refused as HubRefused, ViewerRequest};
 use crate::limits::BODY_BYTES_MAX;
+use crate::wire::deflate::Agreement;
 use crate::wire::handshake::write_switching_protocols;
 use crate::wire::{Assembler, Intake, RequestHead, Role, Upgrade};
 
@@ -135,7 +137,8 @@ impl Core {
         };
         match upgrade.role {
             Role::Echo => {
-                let outcome = self.hub.handle_echo_peer(now, arrival);
+                let takes_deflated = upgrade.deflate.is_some_and(Agreement::takes_deflated);
+                let outcome = self.hub.handle_echo_peer(now, arrival, takes_deflated);
                 self.answer_upgrade(now, key, &upgrade, outcome);
             }
             Role::Publisher => {
@@ -146,7 +149,7 @@ impl Core {
                 now,
                 ViewerRequest {
                     arrival,
-                    dialect,
+                    variant: variant(dialect, upgrade.deflate),
                     query,
                 },
             ) {
@@ -191,7 +194,7 @@ impl Core {
                     return;
                 };
                 let (speaker, intake) = match found.role() {
-                    PeerRole::Echo => (Speaker::Echo, Intake::ECHO),
+                    PeerRole::Echo { .. } => (Speaker::Echo, Intake::ECHO),
                     PeerRole::Publisher(publisher) => {
                         (Speaker::Publisher(*publisher), Intake::text(BODY_BYTES_MAX))
                     }
@@ -202,7 +205,10 @@ impl Core {
                 };
                 connection.protocol = Protocol::WebSocket(WebSocket {
                     peer,
-                    assembler: Assembler::with_intake(intake),
+                    assembler: Assembler::new(Intake {
+                        takes_deflated: upgrade.deflate.is_some(),
+                        ..intake
+                    }),
                     control: ControlRate::default(),
                     speaker,
                     heard_ms: now.ms(),
@@ -267,5 +273,13 @@ impl Core {
             http.timer_ms = deadline_ms;
             self.wheel.insert(deadline_ms, Timer::Connection(key));
         }
+    }
+}
+
+// The frames that a viewer takes, by what was agreed on.
+fn variant(dialect: Dialect, agreement: Option<Agreement>) -> Variant {
+    match agreement {
+        Some(agreement) if agreement.takes_deflated() => Variant::deflated(dialect),
+        _ => Variant::plain(dialect),
     }
 }

@@ -158,13 +158,16 @@ impl Core {
             Err(refused) => return self.refuse_upgrade(now, key, None, &refused),
             Ok(upgrade) => upgrade,
         };
-        let upgrade = match upgrade {
+        let mut upgrade = match upgrade {
             Ok(upgrade) => upgrade,
             Err(error) => {
                 let refused = Refused::new(error.refusal(), error.to_string());
                 return self.refuse_upgrade(now, key, None, &refused);
             }
         };
+        if !self.options.is_compression_enabled {
+            upgrade.deflate = None;
+        }
         match self.verify_upgrade(now, key, head, &upgrade) {
             Ok((claims, query)) => {
                 let verified = Verified {

@@ -7,13 +7,14 @@ use mio::{Interest, Token};
 use tracing::{debug, error, warn};
 
 use crate::hub::Now;
-use crate::hub::keyed::Key;
+use crate::hub::keyed::{Key, Keyed};
 use crate::limits::{
     HEAD_TIMEOUT_MS, PARTIAL_TIMEOUT_MS, READ_BYTES_PER_TURN, TLS_HANDSHAKE_TIMEOUT_MS,
 };
 use crate::wire::close::CloseReason;
+use crate::wire::deflate::InflateCounts;
 use crate::wire::frame::Data;
-use crate::wire::{Incoming, WireError};
+use crate::wire::{Incoming, Inflater, WireError};
 
 use super::answer::Framing;
 use super::connection::{Connection, Door, HttpState, Line, Pending, Protocol, Speaker, WebSocket};
@@ -301,7 +302,7 @@ impl Core {
     fn handle_frames(&mut self, now: Now, key: Key, bytes: &mut [u8]) -> usize {
         let mut taken = 0;
         while taken < bytes.len() {
-            let Some(socket) = self.web_socket(key) else {
+            let Some(socket) = web_socket(&mut self.connections, key) else {
                 break;
             };
             if socket.is_deaf {
@@ -313,7 +314,9 @@ impl Core {
             let peer = socket.peer;
             socket.heard_ms = now.ms();
             let fed = catch_unwind(AssertUnwindSafe(|| {
-                let fed = socket.assembler.feed(&mut bytes[taken..]);
+                let fed = socket
+                    .assembler
+                    .feed(&mut bytes[taken..], &mut self.inflater);
                 failpoint(&fed.1);
                 fed
             }));
@@ -324,6 +327,7 @@ impl Core {
                 return bytes.len();
             };
             taken += step;
+            self.count_inflated();
             match outcome {
                 Ok(None) => {
                     self.watch_partial(now, key);
@@ -431,17 +435,22 @@ impl Core {
             connection = peer.to_u64(),
             "a panic while reading a connection's bytes: it is closed"
         );
+        // The next message is not to find what this one left half done.
+        self.inflater = Inflater::default();
         if let Some(socket) = self.web_socket(key) {
             socket.is_deaf = true;
         }
         self.hub.handle_close(now, peer, CloseReason::Internal);
     }
 
+    fn count_inflated(&mut self) {
+        let InflateCounts { inflated, failed } = self.inflater.take_counts();
+        self.stats.counters.messages_inflated.add(inflated);
+        self.stats.counters.inflate_failures.add(failed);
+    }
+
     pub(super) fn web_socket(&mut self, key: Key) -> Option<&mut WebSocket> {
-        match &mut self.connections.find_mut(key)?.protocol {
-            Protocol::WebSocket(socket) => Some(socket),
-            Protocol::Http(_) => None,
-        }
+        web_socket(&mut self.connections, key)
     }
 
     /// Ends a WebSocket whose close is written, if the peer has nothing more to say either.
@@ -472,6 +481,13 @@ impl Core {
         }
         connection.is_blocked = connection.transport.wants_write();
         self.end_if_finished(key);
+    }
+}
+
+fn web_socket(connections: &mut Keyed<Connection>, key: Key) -> Option<&mut WebSocket> {
+    match &mut connections.find_mut(key)?.protocol {
+        Protocol::WebSocket(socket) => Some(socket),
+        Protocol::Http(_) => None,
     }
 }
 

@@ -107,7 +107,7 @@ impl Hub {
             connection_id: format!("{:016x}", peer.details.id),
             user_id: peer.details.claims.sub.clone(),
             role: match peer.role() {
-                Role::Echo => "echo",
+                Role::Echo { .. } => "echo",
                 Role::Publisher(_) => "publisher",
                 Role::Viewer(viewer) => viewer.dialect.name(),
             },

@@ -11,6 +11,7 @@ use crate::event::{Dialect, Filter};
 use crate::limits::{GIVE_WAY_MS, GIVE_WAY_PINGED_MAX};
 use crate::wire::close::{CloseReason, Refusal};
 
+use super::frames::Variant;
 use super::keyed::Key;
 use super::peers::{Arrival, Role};
 use super::publisher::Publisher;
@@ -23,8 +24,8 @@ use super::{Action, Hub, Now, Trust};
 pub struct ViewerRequest {
     /// What it brings.
     pub arrival: Arrival,
-    /// The envelope it takes.
-    pub dialect: Dialect,
+    /// The encoding of the frames it takes.
+    pub variant: Variant,
     /// What it asked for in its query.
     pub query: ConnectQuery,
 }
@@ -194,11 +195,11 @@ impl Hub {
     fn admit_viewer(&mut self, now: Now, request: ViewerRequest) -> Key {
         let ViewerRequest {
             arrival,
-            dialect,
+            variant,
             query,
         } = request;
-        let initial = initial_subscription(dialect, &query);
-        let viewer = Viewer::new(dialect, query.sessions, query.tree, query.cursor);
+        let initial = initial_subscription(variant.dialect(), &query);
+        let viewer = Viewer::new(variant, query.sessions, query.tree, query.cursor);
         let next_ping_ms = now.ms() + self.options.heartbeat_interval_ms;
         let key = self
             .peers

@@ -9,11 +9,17 @@ use super::peers::{Arrival, Role};
 use super::{Hub, Now, Refused};
 
 impl Hub {
-    /// Lets such a peer in: its name among the peers.
-    pub fn handle_echo_peer(&mut self, now: Now, arrival: Arrival) -> Result<Key, Refused> {
+    /// Lets such a peer in: its name among the peers. `takes_deflated`: it agreed on that.
+    pub fn handle_echo_peer(
+        &mut self,
+        now: Now,
+        arrival: Arrival,
+        takes_deflated: bool,
+    ) -> Result<Key, Refused> {
         self.check_arrival(now, &arrival.claims)?;
         let next_ping_ms = now.ms() + self.options.heartbeat_interval_ms;
-        let key = self.peers.insert(now, arrival, Role::Echo, next_ping_ms);
+        let role = Role::Echo { takes_deflated };
+        let key = self.peers.insert(now, arrival, role, next_ping_ms);
         self.schedule_next(now, key);
         Ok(key)
     }

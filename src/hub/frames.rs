@@ -3,17 +3,21 @@
 //! A `FrameBatch` holds the consecutive frames that one stream gained in one turn, joined into one
 //! chunk of bytes for each variant that somebody wants. It is plain data and may travel to another
 //! core; inside a core it is shared through `Rc`.
+//!
+//! The deflated twin of a frame is that frame's text alone, in a deflate stream of its own: no
+//! stream ever holds two events, and so never the data of two users.
 
 use bytes::Bytes;
 
 use crate::dialect::{StreamName, encode_event};
 use crate::event::{Dialect, Event, EventKeys, Seq};
-use crate::wire::frame::encode_text;
+use crate::wire::frame::{Data, encode_text};
 
+use super::encoder::Encoder;
 use super::streams::StreamSlot;
 
-/// In how many encodings a frame can exist. The deflated twins take their places here.
-pub const VARIANTS: usize = Dialect::ALL.len();
+/// In how many encodings a frame can exist: for each dialect the plain one and its deflated twin.
+pub const VARIANTS: usize = 2 * Dialect::ALL.len();
 
 /// One encoding of a frame: which bytes a connection takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +27,17 @@ impl Variant {
     /// The uncompressed frames of a dialect.
     pub const fn plain(dialect: Dialect) -> Self {
         Self(dialect as u8)
+    }
+
+    /// The frames of a dialect for those who agreed on permessage-deflate: each deflated where it
+    /// is long enough and gets smaller, else as the plain one.
+    pub const fn deflated(dialect: Dialect) -> Self {
+        Self(Dialect::ALL.len() as u8 + dialect as u8)
+    }
+
+    /// Whether it is a deflated twin.
+    pub fn is_deflated(self) -> bool {
+        self.index() >= Dialect::ALL.len()
     }
 
     /// Position in tables that have one place for each variant.
@@ -37,7 +52,7 @@ impl Variant {
 
     /// The dialect that the frames speak.
     pub fn dialect(self) -> Dialect {
-        Dialect::ALL[self.index()]
+        Dialect::ALL[self.index() % Dialect::ALL.len()]
     }
 }
 
@@ -68,8 +83,8 @@ impl Variants {
         self.0 == 0
     }
 
-    fn iter(self) -> impl Iterator<Item = Variant> {
-        Variant::all().filter(move |variant| self.0 & 1 << variant.0 != 0)
+    fn has(self, variant: Variant) -> bool {
+        self.0 & 1 << variant.0 != 0
     }
 }
 
@@ -91,7 +106,8 @@ pub struct FrameBatch {
     pub stream: StreamSlot,
     /// One entry a frame.
     pub metas: Vec<FrameMeta>,
-    /// The frames of each variant, joined; empty where nobody wanted it.
+    /// The frames of each variant, joined; empty where nobody wanted it. A twin of which no frame
+    /// was deflated is the plain variant's very bytes, where that is there.
     pub bytes: [Bytes; VARIANTS],
     /// When the first event was received and numbered, in nanoseconds of the monotonic clock.
     pub received_ns: u64,
@@ -120,14 +136,14 @@ impl FrameBatch {
 
     /// Bytes of all variants: what the batch costs in a mailbox.
     pub fn bytes_len(&self) -> usize {
-        self.bytes.iter().map(Bytes::len).sum()
-    }
-
-    /// Whether every variant of `wanted` was encoded.
-    pub fn has(&self, wanted: Variants) -> bool {
-        wanted
-            .iter()
-            .all(|variant| !self.bytes[variant.index()].is_empty())
+        let is_shared = |variant: Variant| {
+            let plain = &self.bytes[Variant::plain(variant.dialect()).index()];
+            variant.is_deflated() && plain.as_ptr() == self.bytes[variant.index()].as_ptr()
+        };
+        Variant::all()
+            .filter(|variant| !is_shared(*variant))
+            .map(|variant| self.bytes[variant.index()].len())
+            .sum()
     }
 }
 
@@ -136,6 +152,8 @@ impl FrameBatch {
 pub struct BatchBuilder {
     metas: Vec<FrameMeta>,
     bytes: [Vec<u8>; VARIANTS],
+    // The twins of which a frame was deflated.
+    deflated: Variants,
     received_ns: u64,
     numbered_ns: u64,
 }
@@ -156,23 +174,31 @@ pub struct Numbered<'a> {
 }
 
 impl BatchBuilder {
-    /// Encodes one event, once for each of `variants`. `scratch` is working space of the core.
-    pub fn push(&mut self, variants: Variants, numbered: Numbered<'_>, scratch: &mut Vec<u8>) {
+    /// Encodes one event, once for each of `variants`.
+    pub fn push(&mut self, variants: Variants, numbered: Numbered<'_>, encoder: &mut Encoder) {
         if self.metas.is_empty() {
             self.received_ns = numbered.received_ns;
             self.numbered_ns = numbered.numbered_ns;
         }
-        for variant in variants.iter() {
-            scratch.clear();
-            encode_event(
-                variant.dialect(),
-                numbered.stream,
-                numbered.seq,
-                &numbered.event,
-                scratch,
-            );
-            encode_text(&mut self.bytes[variant.index()], scratch);
+        let mut text = std::mem::take(&mut encoder.scratch);
+        for dialect in Dialect::ALL {
+            let (plain, twin) = (Variant::plain(dialect), Variant::deflated(dialect));
+            if !variants.has(plain) && !variants.has(twin) {
+                continue;
+            }
+            text.clear();
+            let Numbered { stream, seq, .. } = numbered;
+            encode_event(dialect, stream, seq, &numbered.event, &mut text);
+            if variants.has(plain) {
+                encode_text(&mut self.bytes[plain.index()], &text);
+            }
+            if variants.has(twin)
+                && encoder.encode_deflated(&mut self.bytes[twin.index()], Data::Text, &text)
+            {
+                self.deflated = self.deflated.with(twin);
+            }
         }
+        encoder.scratch = text;
         let ends = std::array::from_fn(|index| {
             u32::try_from(self.bytes[index].len())
                 .expect("a batch is cut at CHUNK_BYTES_TARGET and one frame")
@@ -199,10 +225,18 @@ impl BatchBuilder {
         let Self {
             metas,
             bytes,
+            deflated,
             received_ns,
             numbered_ns,
         } = self;
-        let bytes = bytes.map(Bytes::from);
+        let mut bytes = bytes.map(Bytes::from);
+        for dialect in Dialect::ALL {
+            let (plain, twin) = (Variant::plain(dialect), Variant::deflated(dialect));
+            let ends_alike = |meta: &FrameMeta| meta.ends[plain.index()] == meta.ends[twin.index()];
+            if !deflated.has(twin) && metas.iter().all(ends_alike) {
+                bytes[twin.index()] = bytes[plain.index()].clone();
+            }
+        }
         (!metas.is_empty()).then_some(FrameBatch {
             stream,
             metas,
@@ -216,13 +250,17 @@ impl BatchBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::rig::messages;
+    use crate::hub::rig::{encoder, messages};
     use crate::hub::streams::tests::slot;
 
     const KEEN: Variant = Variant::plain(Dialect::Keen);
     const OBSERVATORY: Variant = Variant::plain(Dialect::Observatory);
+    const DEFLATED: Variant = Variant::deflated(Dialect::Keen);
 
-    fn numbered(seq: u64) -> Numbered<'static> {
+    /// What the rig's encoder deflates, with its threshold of 1,000 bytes.
+    const LONG: usize = 2_000;
+
+    fn numbered(seq: u64, data: String) -> Numbered<'static> {
         let event = Event {
             event_type: "a".into(),
             user: Some("ada".into()),
@@ -230,7 +268,7 @@ mod tests {
             session: None,
             event_id: None,
             timestamp_ms: 0,
-            data: Bytes::from("1".repeat(seq as usize)),
+            data: Bytes::from(data),
             message_type: None,
             tool_name: None,
         };
@@ -243,29 +281,44 @@ mod tests {
         }
     }
 
-    fn batch(variants: Variants, count: u64) -> FrameBatch {
-        let mut builder = BatchBuilder::default();
-        for seq in 1..=count {
-            builder.push(variants, numbered(seq), &mut Vec::new());
+    /// A batch whose events have texts of these lengths as data.
+    fn batch(variants: &[Variant], lens: &[usize]) -> FrameBatch {
+        let variants = variants
+            .iter()
+            .copied()
+            .fold(Variants::default(), Variants::with);
+        let (mut builder, mut encoder) = (BatchBuilder::default(), encoder());
+        for (seq, len) in (1..).zip(lens) {
+            builder.push(
+                variants,
+                numbered(seq, format!("\"{}\"", "x".repeat(*len))),
+                &mut encoder,
+            );
         }
         assert_eq!(builder.first_seq(), Some(Seq(1)));
         builder.finish(slot()).expect("it holds frames")
     }
 
+    fn frame(batch: &FrameBatch, variant: Variant, index: usize) -> &[u8] {
+        let end = batch.metas[index].ends[variant.index()];
+        let start = batch.start(variant, index);
+        &batch.bytes[variant.index()][start as usize..end as usize]
+    }
+
     #[test]
     fn each_wanted_variant_holds_every_frame_and_the_others_nothing() {
-        let both = Variants::default().with(KEEN).with(OBSERVATORY);
-        let batch = batch(both, 3);
-        for variant in Variant::all() {
+        let all: Vec<Variant> = Variant::all().collect();
+        let batch = batch(&all, &[1, LONG, 3]);
+        for variant in all {
             let bytes = &batch.bytes[variant.index()];
             let all = messages(bytes);
             assert_eq!(all.len(), 3);
             for (index, whole) in all.iter().enumerate() {
-                let end = batch.metas[index].ends[variant.index()];
-                let start = batch.start(variant, index);
-                assert_eq!(
-                    &messages(&bytes[start as usize..end as usize]),
-                    std::slice::from_ref(whole)
+                let frame = frame(&batch, variant, index);
+                assert_eq!(&messages(frame), std::slice::from_ref(whole));
+                let (start, end) = (
+                    batch.start(variant, index),
+                    batch.metas[index].ends[variant.index()],
                 );
                 let places = [
                     batch.frame_at(variant, start),
@@ -273,14 +326,64 @@ mod tests {
                 ];
                 assert_eq!(places, [index, index]);
             }
+            let plain = &batch.bytes[Variant::plain(variant.dialect()).index()];
+            assert_eq!(all, messages(plain), "the twin says the same");
         }
         let keen = batch_of_keen();
-        assert!(keen.has(Variants::default().with(KEEN)) && !keen.has(both));
+        for variant in Variant::all() {
+            assert_eq!(keen.bytes[variant.index()].is_empty(), variant != KEEN);
+        }
         assert_eq!(keen.bytes_len(), keen.bytes[KEEN.index()].len());
     }
 
     fn batch_of_keen() -> FrameBatch {
-        batch(Variants::default().with(KEEN), 2)
+        batch(&[KEEN], &[1, 2])
+    }
+
+    #[test]
+    fn a_twin_holds_deflated_frames_beside_plain_ones() {
+        for wanted in [&[KEEN, DEFLATED][..], &[DEFLATED]] {
+            let batch = batch(wanted, &[1, LONG, 2, LONG]);
+            let firsts = (0..4).map(|index| frame(&batch, DEFLATED, index)[0]);
+            assert_eq!(firsts.collect::<Vec<u8>>(), [0x81, 0xc1, 0x81, 0xc1]);
+            assert!(batch.bytes[DEFLATED.index()].len() < LONG);
+        }
+    }
+
+    #[test]
+    fn a_twin_without_deflated_frame_shares_the_plain_bytes() {
+        let shared = batch(&[KEEN, DEFLATED], &[1, 900, 2]);
+        let bytes = [KEEN, DEFLATED].map(|variant| &shared.bytes[variant.index()]);
+        assert_eq!(bytes[0].as_ptr(), bytes[1].as_ptr());
+        assert_eq!((bytes[0], shared.bytes_len()), (bytes[1], bytes[0].len()));
+        let own = batch(&[KEEN, DEFLATED], &[1, LONG]);
+        let bytes = [KEEN, DEFLATED].map(|variant| &own.bytes[variant.index()]);
+        assert_ne!(bytes[0].as_ptr(), bytes[1].as_ptr());
+        assert_eq!(own.bytes_len(), bytes[0].len() + bytes[1].len());
+        let alone = batch(&[DEFLATED], &[1]);
+        assert!(alone.bytes[KEEN.index()].is_empty() && alone.bytes_len() > 0);
+    }
+
+    #[test]
+    fn what_does_not_get_smaller_goes_plain() {
+        let mut dice = fastrand::Rng::with_seed(5);
+        let noise: Vec<u8> = (0..LONG).map(|_| dice.alphanumeric() as u8).collect();
+        let mut out = Vec::new();
+        assert!(!encoder().encode_deflated(&mut out, Data::Text, &noise));
+        assert_eq!((out[0], &out[4..]), (0x81, &noise[..]));
+    }
+
+    #[test]
+    fn the_threshold_is_of_the_text() {
+        let mut encoder = encoder();
+        for (len, is_deflated) in [(999, false), (1_000, true)] {
+            let mut out = Vec::new();
+            assert_eq!(
+                encoder.encode_deflated(&mut out, Data::Text, &vec![b' '; len]),
+                is_deflated,
+                "{len}"
+            );
+        }
     }
 
     #[test]
@@ -298,7 +401,23 @@ mod tests {
     fn sets_of_variants_contain_what_they_were_given() {
         let keen = Variants::default().with(KEEN);
         let both = keen.union(Variants::default().with(OBSERVATORY));
-        assert!(both.contains(keen) && !keen.contains(both) && keen.contains(Variants::default()));
+        assert!(both.contains(keen) && !both.contains(keen.with(DEFLATED)) && !keen.contains(both));
+        assert!(keen.contains(Variants::default()));
         assert!(Variants::default().is_empty() && !keen.is_empty());
+    }
+
+    #[test]
+    fn each_variant_has_a_place_and_a_dialect() {
+        let found: Vec<(usize, Dialect, bool)> = Variant::all()
+            .map(|variant| (variant.index(), variant.dialect(), variant.is_deflated()))
+            .collect();
+        let (keen, observatory) = (Dialect::Keen, Dialect::Observatory);
+        let expected = [
+            (0, keen, false),
+            (1, observatory, false),
+            (2, keen, true),
+            (3, observatory, true),
+        ];
+        assert_eq!(found, expected);
     }
 }

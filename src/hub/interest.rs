@@ -254,7 +254,9 @@ mod tests {
 
     // A user of core 0, a project of core 1, a publisher beside the project.
     fn apart() -> (Rig, String, String, Client) {
-        let mut rig = Rig::with(2, Bounds::default(), |_| {});
+        let mut rig = Rig::with(2, Bounds::default(), |options| {
+            options.tiers.insert("individual".into(), 4);
+        });
         let (user, project) = (
             rig.id_on(0, StreamKind::User),
             rig.id_on(1, StreamKind::Project),
@@ -349,6 +351,35 @@ mod tests {
         let said = rig.read(observatory);
         assert_eq!(said[0]["data"]["resume"][1]["to"], 2);
         assert_eq!(seqs(&said), [3]);
+    }
+
+    #[test]
+    fn further_variants_join_one_behind_the_other_without_a_gap_for_the_first() {
+        let (mut rig, user, project, publisher) = apart();
+        let mut viewers = vec![viewer_of(&mut rig, &user, &project, Dialect::Keen)];
+        rig.settle();
+        let others = [
+            Variant::deflated(Dialect::Keen),
+            Variant::plain(Dialect::Observatory),
+            Variant::deflated(Dialect::Observatory),
+        ];
+        // Each asks before the one before it is answered, and an event comes in between.
+        for variant in others {
+            viewers.push(rig.viewer_of(&user, &[&project], variant));
+            rig.carry(0, 1);
+            publish(&mut rig, publisher, &project);
+        }
+        rig.settle();
+        publish(&mut rig, publisher, &project);
+        rig.settle();
+        let seen: Vec<Vec<u64>> = viewers
+            .iter()
+            .map(|viewer| seqs(&rig.read(*viewer)))
+            .collect();
+        let expected: [&[u64]; 4] = [&[1, 2, 3, 4], &[1, 2, 3, 4], &[2, 3, 4], &[3, 4]];
+        assert_eq!(seen, expected);
+        rig.read(publisher);
+        rig.check_balance();
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod command;
 mod drain;
 pub mod duplicates;
 mod echo;
+pub mod encoder;
 pub mod frames;
 mod heartbeat;
 mod interest;
@@ -45,6 +46,7 @@ use crate::event::{Epoch, Parser, Partition};
 use crate::limits::{MAIL_BYTES_PENDING_MAX, NACK_BYTES_QUEUED_MAX, STREAMS_IDLE_MAX};
 
 pub use admission::{Refused, ViewerRequest, refusal_of};
+pub use encoder::Compression;
 pub use now::Now;
 pub use publish::Work;
 pub use route::Outgoing;
@@ -53,6 +55,7 @@ use admin::PendingAsk;
 use admission::GivingWay;
 use drain::Drain;
 use duplicates::{Duplicates, Fingerprints};
+use encoder::Encoder;
 use keyed::{Key, Keyed};
 use mail::Answer;
 use peers::Peers;
@@ -76,6 +79,8 @@ pub struct Options {
     pub limits: Limits,
     /// Connections a user, by tier; `individual` stands for unknown and absent tiers.
     pub tiers: HashMap<CompactString, usize>,
+    /// When and how frames are deflated.
+    pub compression: Compression,
     /// Milliseconds between two pings.
     pub heartbeat_interval_ms: u64,
     /// Milliseconds that a written ping waits for a frame.
@@ -189,7 +194,6 @@ pub struct Hub {
     actions: VecDeque<Action>,
     drain: Drain,
     interest_generation: u32,
-    scratch: Vec<u8>,
     // When the process last found that it had itself been stopped.
     resumed_ms: u64,
     // Unwritten bytes in the outboxes of all other cores, as last read.
@@ -203,9 +207,10 @@ impl Hub {
     pub fn new(options: Options, trust: Trust, stats: Arc<CoreStats>) -> Self {
         let (core, cores, seed) = (options.core, options.partition.cores(), options.seed);
         let limits = &options.limits;
+        let encoder = Encoder::new(options.compression, Arc::clone(&stats));
         let windows_max = limits.ingest_bytes_in_flight_max / (cores * cores) as u64;
         Self {
-            peers: Peers::new(Arc::clone(&stats), limits.outbox_bytes_max, seed),
+            peers: Peers::new(Arc::clone(&stats), encoder, limits.outbox_bytes_max, seed),
             streams: Streams::new(core, options.partition.clone(), STREAMS_IDLE_MAX, seed),
             duplicates: Duplicates::new(limits.dedup_ids_max, seed),
             fingerprints: Fingerprints::new(seed),
@@ -223,7 +228,6 @@ impl Hub {
             actions: VecDeque::new(),
             drain: Drain::new(cores),
             interest_generation: 0,
-            scratch: Vec::new(),
             resumed_ms: 0,
             foreign_outbox_bytes: 0,
             stages: Stages::default(),

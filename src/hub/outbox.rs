@@ -406,7 +406,7 @@ mod tests {
     use crate::dialect::StreamName;
     use crate::event::{Dialect, Event};
     use crate::hub::frames::{BatchBuilder, Numbered, Variants};
-    use crate::hub::rig::messages;
+    use crate::hub::rig::{encoder, messages};
     use crate::wire::frame::{Control, encode_control, encode_text};
 
     const TEXT: Variant = Variant::plain(Dialect::Observatory);
@@ -435,7 +435,7 @@ mod tests {
                 received_ns: seq,
                 numbered_ns: seq,
             };
-            builder.push(Variants::default().with(TEXT), numbered, &mut Vec::new());
+            builder.push(Variants::default().with(TEXT), numbered, &mut encoder());
         }
         let slot = crate::hub::streams::tests::slot();
         Rc::new(builder.finish(slot).expect("it holds events"))

@@ -12,8 +12,9 @@ use crate::counters::{CoreStats, Role as CountedRole};
 use crate::dialect::{ServerMessage, encode_message};
 use crate::event::Seq;
 use crate::wire::close::CloseReason;
-use crate::wire::frame::{Control, Data, OpCode, encode_control, write_frame_header};
+use crate::wire::frame::{Control, Data, encode_control, encode_data};
 
+use super::encoder::Encoder;
 use super::frames::{FrameBatch, Variant};
 use super::keyed::{Key, Keyed};
 use super::now::Now;
@@ -28,6 +29,8 @@ pub struct Peers {
     peers: Keyed<Peer>,
     /// Their users, and whose turn it is to be written to.
     pub users: Users,
+    /// Makes all frames of the core, those of events as well.
+    pub(super) encoder: Encoder,
     stats: Arc<CoreStats>,
     outbox_bytes_max: usize,
     // Deadlines that moved nearer, for the engine's wheel.
@@ -77,7 +80,10 @@ pub struct Details {
 pub enum Role {
     /// It tests us: every message goes back to it. It stands outside the tiers and is counted among
     /// the publishers.
-    Echo,
+    Echo {
+        /// Whether they may be deflated.
+        takes_deflated: bool,
+    },
     /// It publishes: its name among the hub's publishers.
     Publisher(Key),
     /// It watches.
@@ -140,7 +146,7 @@ impl Peer {
     pub fn viewer(&self) -> Option<&Viewer> {
         match &self.role {
             Role::Viewer(viewer) => Some(viewer),
-            Role::Echo | Role::Publisher(_) => None,
+            Role::Echo { .. } | Role::Publisher(_) => None,
         }
     }
 
@@ -148,7 +154,7 @@ impl Peer {
     pub fn viewer_mut(&mut self) -> Option<&mut Viewer> {
         match &mut self.role {
             Role::Viewer(viewer) => Some(viewer),
-            Role::Echo | Role::Publisher(_) => None,
+            Role::Echo { .. } | Role::Publisher(_) => None,
         }
     }
 
@@ -156,7 +162,16 @@ impl Peer {
     pub fn publisher(&self) -> Option<Key> {
         match self.role {
             Role::Publisher(publisher) => Some(publisher),
-            Role::Echo | Role::Viewer(_) => None,
+            Role::Echo { .. } | Role::Viewer(_) => None,
+        }
+    }
+
+    /// Whether its messages may be deflated. What a publisher is told is short.
+    fn takes_deflated(&self) -> bool {
+        match &self.role {
+            Role::Echo { takes_deflated } => *takes_deflated,
+            Role::Publisher(_) => false,
+            Role::Viewer(viewer) => viewer.variant.is_deflated(),
         }
     }
 
@@ -183,10 +198,16 @@ impl Peer {
 
 impl Peers {
     /// None yet.
-    pub fn new(stats: Arc<CoreStats>, outbox_bytes_max: usize, seed: u64) -> Self {
+    pub fn new(
+        stats: Arc<CoreStats>,
+        encoder: Encoder,
+        outbox_bytes_max: usize,
+        seed: u64,
+    ) -> Self {
         Self {
             peers: Keyed::default(),
             users: Users::new(seed),
+            encoder,
             stats,
             outbox_bytes_max,
             deadlines: Vec::new(),
@@ -363,14 +384,16 @@ impl Peers {
         }
     }
 
-    /// Queues one text frame, in order. A peer whose outbox has no room for it does not keep up:
-    /// `poll_overfull` names it. What a publisher is told is bounded by what is read of it.
+    /// Queues one text frame, in order; deflated, where that was agreed on and pays. A peer whose
+    /// outbox has no room for it does not keep up: `poll_overfull` names it. What a publisher is told
+    /// is bounded by what is read of it.
     pub fn push_text(&mut self, key: Key, text: &[u8]) {
         self.push_data(key, Data::Text, text);
     }
 
     /// The same of either kind; text is UTF-8.
     pub fn push_data(&mut self, key: Key, kind: Data, payload: &[u8]) {
+        let takes_deflated = self.peers.find(key).is_some_and(Peer::takes_deflated);
         let is_full = self.peers.find(key).is_some_and(|peer| {
             let bytes = peer.outbox.bytes() + payload.len();
             let is_bounded = peer.publisher().is_none();
@@ -380,8 +403,11 @@ impl Peers {
             return self.overfull.push(key);
         }
         let mut frame = Vec::with_capacity(payload.len() + 10);
-        write_frame_header(&mut frame, OpCode::Data(kind), payload.len());
-        frame.extend_from_slice(payload);
+        if takes_deflated {
+            self.encoder.encode_deflated(&mut frame, kind, payload);
+        } else {
+            encode_data(&mut frame, kind, payload);
+        }
         self.push_own(key, frame, OwnKind::Frame);
     }
 

@@ -15,16 +15,24 @@ use crate::auth::{Claims, KeySet, Permission, Permissions, Revocations, Verifier
 use crate::counters::{CoreStats, check_balance};
 use crate::dialect::{ConnectQuery, SubscribeScope};
 use crate::event::{BodyKind, Dialect, Epoch, Partition, StreamKind};
+use crate::wire::Inflater;
 
 use super::admission::Refused;
+use super::encoder::Encoder;
+use super::frames::Variant;
 use super::keyed::Key;
 use super::peers::Arrival;
-use super::{Action, Bounds, Hub, Limits, Now, Options, Trust, ViewerRequest, Work};
+use super::{Action, Bounds, Compression, Hub, Limits, Now, Options, Trust, ViewerRequest, Work};
 
 pub const WALL_MS: i64 = 1_800_000_000_000;
 pub const EPOCH: Epoch = Epoch(0xe0);
 pub const OUTBOX_BYTES_MAX: usize = 20_000;
 pub const SECRET: &[u8] = b"a secret of the tests, and long enough";
+/// Deflates what has at least 1,000 bytes.
+const COMPRESSION: Compression = Compression {
+    level: 1,
+    threshold_bytes: 1_000,
+};
 const RESPONSE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
 
 /// Some cores of one node.
@@ -120,6 +128,17 @@ impl Rig {
         self.connect(claims(user, projects), Dialect::Observatory, query)
     }
 
+    /// A viewer of everything that takes frames of this variant.
+    pub fn viewer_of(&mut self, user: &str, projects: &[&str], variant: Variant) -> Client {
+        let query = ConnectQuery {
+            subscribe: SubscribeScope::All,
+            ..ConnectQuery::default()
+        };
+        let (core, outcome) = self.ask_for(claims(user, projects), variant, query);
+        let key = outcome.expect("it need not wait").expect("there is room");
+        Client { core, key }
+    }
+
     /// A viewer that is let in at once.
     pub fn connect(&mut self, claims: Claims, dialect: Dialect, query: ConnectQuery) -> Client {
         let asked = self.ask_in(claims, dialect, query);
@@ -137,11 +156,20 @@ impl Rig {
         dialect: Dialect,
         query: ConnectQuery,
     ) -> (usize, Option<Result<Key, Refused>>) {
+        self.ask_for(claims, Variant::plain(dialect), query)
+    }
+
+    fn ask_for(
+        &mut self,
+        claims: Claims,
+        variant: Variant,
+        query: ConnectQuery,
+    ) -> (usize, Option<Result<Key, Refused>>) {
         let core = self.core_of(StreamKind::User, &claims.sub);
         let arrival = self.arrival(claims);
         let request = ViewerRequest {
             arrival,
-            dialect,
+            variant,
             query,
         };
         (core, self.hubs[core].handle_viewer(self.now, request))
@@ -152,7 +180,7 @@ impl Rig {
         let core = self.core_of(StreamKind::User, user);
         let arrival = self.arrival(claims(user, &[]));
         let key = self.hubs[core]
-            .handle_echo_peer(self.now, arrival)
+            .handle_echo_peer(self.now, arrival, false)
             .expect("it is let in");
         Client { core, key }
     }
@@ -295,6 +323,11 @@ impl Rig {
     }
 }
 
+/// An encoder whose counts nobody reads.
+pub fn encoder() -> Encoder {
+    Encoder::new(COMPRESSION, Arc::default())
+}
+
 /// A token of `user` for an hour, that may see and publish to its own.
 pub fn claims(user: &str, projects: &[&str]) -> Claims {
     let mut projects: Vec<CompactString> = projects.iter().map(|id| (*id).into()).collect();
@@ -344,6 +377,10 @@ pub fn messages(bytes: &[u8]) -> Vec<Value> {
             };
         messages.push(match bytes[at] {
             0x81 => serde_json::from_slice(&bytes[payload..end]).expect("texts are JSON"),
+            0xc1 => {
+                let text = Inflater::default().inflate(&bytes[payload..end], 1 << 21);
+                serde_json::from_slice(&text.expect("a stream")).expect("texts are JSON")
+            }
             0x88 => json!({"close": u16::from_be_bytes([bytes[payload], bytes[payload + 1]])}),
             0x89 => json!({"ping": 0}),
             0x8a => json!({"pong": String::from_utf8_lossy(&bytes[payload..end])}),
@@ -397,6 +434,7 @@ fn options(core: usize, cores: usize) -> Options {
             dedup_ids_max: 1_000,
         },
         tiers: HashMap::from([("individual".into(), 2)]),
+        compression: COMPRESSION,
         heartbeat_interval_ms: 30_000,
         heartbeat_grace_ms: 5_000,
     }

@@ -285,8 +285,9 @@ impl Hub {
             received_ns,
             numbered_ns: now.monotonic_ns,
         };
-        live.pending.push(variants, numbered, &mut self.scratch);
-        let is_full = live.pending.bytes_len() >= CHUNK_BYTES_TARGET;
+        let pending = live.pending.get_or_insert_default();
+        pending.push(variants, numbered, &mut self.peers.encoder);
+        let is_full = pending.bytes_len() >= CHUNK_BYTES_TARGET;
         if !std::mem::replace(&mut live.touched, true) {
             self.touched.push(slot);
         }
@@ -320,7 +321,8 @@ impl Hub {
         let Some(live) = state.live.as_mut() else {
             return;
         };
-        let Some(batch) = std::mem::take(&mut live.pending).finish(slot) else {
+        let pending = live.pending.take();
+        let Some(batch) = pending.and_then(|pending| pending.finish(slot)) else {
             return;
         };
         for interest in live.interests.clone() {

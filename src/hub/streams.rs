@@ -60,7 +60,7 @@ pub struct Live {
     /// Viewers whose pending operation needs this stream, each as often as it waits.
     pub waiters: Vec<Key>,
     /// Frames of this turn, not yet fanned out.
-    pub pending: BatchBuilder,
+    pub pending: Option<Box<BatchBuilder>>,
     /// Whether the stream is on the list of those to fan out.
     pub touched: bool,
 }
@@ -138,8 +138,9 @@ impl StreamState {
 
     /// The last seq that was fanned out: all up to it is queued where it is wanted.
     pub fn fanned_out(&self) -> Seq {
-        let pending = self.live.as_ref().and_then(|live| live.pending.first_seq());
-        pending.map_or(self.head, |seq| Seq(seq.0 - 1))
+        let pending = self.live.as_ref().and_then(|live| live.pending.as_ref());
+        let first = pending.and_then(|pending| pending.first_seq());
+        first.map_or(self.head, |seq| Seq(seq.0 - 1))
     }
 }
 

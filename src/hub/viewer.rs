@@ -83,14 +83,14 @@ pub(super) enum Operation {
 impl Viewer {
     /// A viewer that has not been told anything yet.
     pub fn new(
-        dialect: Dialect,
+        variant: Variant,
         sessions: Vec<CompactString>,
         tree: Option<TreeMode>,
         cursor: Option<Cursor>,
     ) -> Self {
         Self {
-            dialect,
-            variant: Variant::plain(dialect),
+            dialect: variant.dialect(),
+            variant,
             sessions: sessions.into(),
             tree,
             subscriptions: Vec::new(),

@@ -81,6 +81,10 @@ pub(super) fn hub(config: &Config, core: usize, secrets: &Secrets) -> hub::Optio
             .iter()
             .map(|(tier, most)| (tier.into(), *most as usize))
             .collect(),
+        compression: hub::Compression {
+            level: config.compression.level,
+            threshold_bytes: config.compression.threshold_bytes,
+        },
         heartbeat_interval_ms: config.heartbeat.interval_ms,
         heartbeat_grace_ms: config.heartbeat.grace_ms,
     }
@@ -96,6 +100,7 @@ pub(super) fn engine(config: &Config, clock: Clock, pages: Arc<dyn Pages>) -> en
         origins: origins(&config.origins),
         trusted_proxies: config.trusted_proxies.clone(),
         message_bytes_max: config.limits.message_bytes_max,
+        is_compression_enabled: config.compression.enabled,
         body_bytes_max: (config.limits.ingest_bytes_in_flight_max / config.cores) as u64,
         pages,
     }

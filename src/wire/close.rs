@@ -14,7 +14,7 @@ pub enum CloseReason {
     ProtocolError,
     /// 1003: a binary message.
     Unsupported,
-    /// 1007: text that is not UTF-8.
+    /// 1007: text that is not UTF-8, or a deflated message that cannot be inflated.
     InvalidPayload,
     /// 1008: too many fragments or control frames, or messages that cannot be read.
     PolicyViolation,
@@ -90,7 +90,7 @@ impl CloseReason {
             Self::GoingAway => (1001, "going_away", "shutting down"),
             Self::ProtocolError => (1002, "protocol_error", "protocol error"),
             Self::Unsupported => (1003, "unsupported", "text messages only"),
-            Self::InvalidPayload => (1007, "invalid_payload", "not UTF-8"),
+            Self::InvalidPayload => (1007, "invalid_payload", "invalid payload"),
             Self::PolicyViolation => (1008, "policy_violation", "policy violation"),
             Self::TooBig => (1009, "too_big", "message too big"),
             Self::Internal => (1011, "internal", "internal error"),

@@ -1,4 +1,4 @@
-//! Frames as the server writes them: header, text, ping, pong, close. Built on tungstenite's
+//! Frames as the server writes them: header, text, deflated text, ping, pong, close. Built on tungstenite's
 //! `FrameHeader`, which is sans-IO; reading is in `message`. Source: RFC 6455 §5.
 
 use tungstenite::protocol::frame::FrameHeader;
@@ -18,7 +18,22 @@ pub fn write_frame_header(out: &mut Vec<u8>, opcode: OpCode, payload_len: usize)
 
 /// Appends a text frame. `payload` is UTF-8: ours, or a producer's that was validated.
 pub fn encode_text(out: &mut Vec<u8>, payload: &[u8]) {
-    write_frame_header(out, OpCode::Data(Data::Text), payload.len());
+    encode_data(out, Data::Text, payload);
+}
+
+/// Appends a text or binary frame; text is UTF-8.
+pub fn encode_data(out: &mut Vec<u8>, kind: Data, payload: &[u8]) {
+    write_frame_header(out, OpCode::Data(kind), payload.len());
+    out.extend_from_slice(payload);
+}
+
+/// Appends a frame whose payload was deflated. Source: RFC 7692 §6.1.
+pub fn encode_deflated(out: &mut Vec<u8>, kind: Data, payload: &[u8]) {
+    let header = FrameHeader {
+        rsv1: true,
+        ..server_header(OpCode::Data(kind))
+    };
+    write_header(out, &header, payload.len());
     out.extend_from_slice(payload);
 }
 
@@ -105,6 +120,14 @@ mod tests {
         check(126, &[0x81, 126, 0, 126]);
         check(65_535, &[0x81, 126, 0xff, 0xff]);
         check(65_536, &[0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn a_deflated_text_has_the_first_reserved_bit() {
+        let mut out = Vec::new();
+        encode_deflated(&mut out, Data::Text, &[7; 200]);
+        assert_eq!(out[..4], [0xc1, 126, 0, 200]);
+        assert_eq!(out.len(), 204);
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! The opening handshake: a request head becomes an upgrade, and where its token stands.
 //!
 //! What a token says is `auth`'s, what a query means beyond `token` and `refusals` is `dialect`'s.
-//! Extensions are not agreed on: the offer stays in the head. Source: RFC 6455 §4, section 4 of
-//! the contract; the accept key is tungstenite's.
+//! Which extension is agreed on is `deflate`'s. Source: RFC 6455 §4, section 4 of the contract; the
+//! accept key is tungstenite's.
 
 use std::fmt;
 
 use tungstenite::handshake::derive_accept_key;
 
 use super::close::Refusal;
+use super::deflate::{Agreement, negotiate};
 use super::http::{Method, RequestHead, is_token_byte, list_elements, push_header};
 use crate::event::Dialect;
 
@@ -21,6 +22,8 @@ pub struct Upgrade {
     pub token: Result<Token, Refusal>,
     /// Whether the client wants refusals after the origin check as a message and a close.
     pub refusals_as_close: bool,
+    /// permessage-deflate, where it was offered so that it can be agreed on. Take it out to decline.
+    pub deflate: Option<Agreement>,
     /// The subprotocol that the answer echoes.
     subprotocol: Option<Dialect>,
     accept_key: String,
@@ -67,6 +70,7 @@ impl Upgrade {
             refusals_as_close: head
                 .query_pairs()
                 .any(|(name, value)| name == "refusals" && value == "close"),
+            deflate: negotiate(head.header_values("sec-websocket-extensions")),
             subprotocol,
             accept_key: derive_accept_key(key.as_bytes()),
         })
@@ -86,6 +90,9 @@ pub fn write_switching_protocols(out: &mut Vec<u8>, upgrade: &Upgrade) {
     push_header(out, "Sec-WebSocket-Accept", &upgrade.accept_key);
     if let Some(dialect) = upgrade.subprotocol {
         push_header(out, "Sec-WebSocket-Protocol", subprotocol_name(dialect));
+    }
+    if let Some(agreement) = upgrade.deflate {
+        push_header(out, "Sec-WebSocket-Extensions", &agreement.answer());
     }
     out.extend_from_slice(b"\r\n");
 }

@@ -1,9 +1,10 @@
-//! Frames become messages: masking, fragments, control frames in between, UTF-8, every limit.
+//! Frames become messages: masking, fragments, control frames in between, inflating, UTF-8, every
+//! limit.
 //!
 //! The engine feeds it what it read, from the core's one read buffer; it keeps only what is
 //! partial, so that an idle connection holds no buffer. Each violation names the close code that
 //! the engine then sends. It knows no clock: deadlines for partial messages are the engine's, by
-//! `is_idle`. Source: RFC 6455 §5 to §8; headers are read by tungstenite's `FrameHeader`.
+//! `is_idle`. Source: RFC 6455 §5 to §8, RFC 7692 §6; headers are read by tungstenite's `FrameHeader`.
 
 use std::io::Cursor;
 
@@ -15,6 +16,7 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use super::buffer::append_bounded;
 use super::close::CloseReason;
 use super::control::ControlPayload;
+use super::deflate::{InflateError, Inflater, deflated_bytes_max};
 use super::frame::{Control, Data, HEADER_BYTES_MAX, OpCode};
 use super::mask::unmask;
 use super::utf8::{InvalidUtf8, Utf8Validator};
@@ -36,7 +38,7 @@ pub enum Incoming {
     Ping(ControlPayload),
     /// A pong, asked for or not.
     Pong,
-    /// A text message, valid UTF-8, all fragments joined.
+    /// A text message, valid UTF-8, all fragments joined, inflated.
     Text(Bytes),
 }
 
@@ -64,19 +66,22 @@ pub enum WireError {
     /// A control frame over 125 bytes.
     #[error("control frame over 125 bytes")]
     ControlTooLong,
+    /// A deflated message that cannot be inflated.
+    #[error("not a deflate stream")]
+    Deflated,
     /// A length in a longer form than it needs, or with its highest bit set.
     #[error("invalid length form")]
     Length,
     /// A new message while fragments of another are open.
     #[error("new message inside a fragmented one")]
     MessageInterrupted,
-    /// A message over its limit, known before anything of the excess is kept.
+    /// A message over its limit, deflated or not, known before anything of the excess is kept.
     #[error("message too big")]
     MessageTooBig,
     /// Text, or the text of a close, that is not UTF-8.
     #[error("not UTF-8")]
     NotUtf8,
-    /// A reserved bit, though no extension was agreed on.
+    /// A reserved bit where no extension that was agreed on has it.
     #[error("reserved bit set")]
     ReservedBits,
     /// A message in more than `Intake::fragments_max` fragments.
@@ -97,7 +102,7 @@ impl WireError {
             Self::Binary => CloseReason::Unsupported,
             Self::ControlFlood | Self::TooManyFragments => CloseReason::PolicyViolation,
             Self::MessageTooBig => CloseReason::TooBig,
-            Self::NotUtf8 => CloseReason::InvalidPayload,
+            Self::Deflated | Self::NotUtf8 => CloseReason::InvalidPayload,
             Self::CloseCode
             | Self::CloseLength
             | Self::Continuation
@@ -118,15 +123,26 @@ impl From<InvalidUtf8> for WireError {
     }
 }
 
+impl From<InflateError> for WireError {
+    fn from(error: InflateError) -> Self {
+        match error {
+            InflateError::Corrupt => Self::Deflated,
+            InflateError::TooBig => Self::MessageTooBig,
+        }
+    }
+}
+
 /// Which messages a connection takes.
 #[derive(Clone, Copy, Debug)]
 pub struct Intake {
-    /// Bytes of one message.
+    /// Bytes of one message, once inflated.
     pub message_bytes_max: usize,
     /// Fragments of one message.
     pub fragments_max: u32,
     /// Whether a binary message is taken, or a violation.
     pub takes_binary: bool,
+    /// Whether permessage-deflate was agreed on.
+    pub takes_deflated: bool,
 }
 
 impl Intake {
@@ -135,6 +151,7 @@ impl Intake {
         message_bytes_max: ECHO_BYTES_MAX,
         fragments_max: ECHO_FRAGMENTS_MAX,
         takes_binary: true,
+        takes_deflated: false,
     };
 
     /// Text of at most `message_bytes_max` bytes, as viewers and publishers speak it.
@@ -143,6 +160,7 @@ impl Intake {
             message_bytes_max,
             fragments_max: FRAGMENTS_MAX,
             takes_binary: false,
+            takes_deflated: false,
         }
     }
 }
@@ -157,13 +175,8 @@ pub struct Assembler {
 }
 
 impl Assembler {
-    /// Begins a connection that takes text of at most `message_bytes_max` bytes.
-    pub fn new(message_bytes_max: usize) -> Self {
-        Self::with_intake(Intake::text(message_bytes_max))
-    }
-
-    /// Begins a connection that takes what `intake` says.
-    pub fn with_intake(intake: Intake) -> Self {
+    /// Begins a connection.
+    pub fn new(intake: Intake) -> Self {
         Self {
             intake,
             header: [0; HEADER_BYTES_MAX],
@@ -175,10 +188,14 @@ impl Assembler {
     /// Takes bytes from the front of `input`, which it unmasks in place, up to the end of the next
     /// message. Returns how many it took and what they completed; `None`: all were taken, and more
     /// are needed. To be called again with the rest until it returns `None`. After an error or a
-    /// `Close` nothing more is to be fed.
-    pub fn feed(&mut self, input: &mut [u8]) -> (usize, Result<Option<Incoming>, WireError>) {
+    /// `Close` nothing more is to be fed. `inflater` is the core's.
+    pub fn feed(
+        &mut self,
+        input: &mut [u8],
+        inflater: &mut Inflater,
+    ) -> (usize, Result<Option<Incoming>, WireError>) {
         let mut consumed = 0;
-        let outcome = self.advance(input, &mut consumed);
+        let outcome = self.advance(input, &mut consumed, inflater);
         (consumed, outcome)
     }
 
@@ -191,13 +208,18 @@ impl Assembler {
     #[cfg(test)]
     fn buffered_bytes(&self) -> usize {
         self.open_message()
-            .map_or(0, |message| message.bytes.capacity())
+            .map_or(0, |message| message.payload.capacity())
     }
 
-    fn advance(&mut self, input: &mut [u8], at: &mut usize) -> Result<Option<Incoming>, WireError> {
+    fn advance(
+        &mut self,
+        input: &mut [u8],
+        at: &mut usize,
+        inflater: &mut Inflater,
+    ) -> Result<Option<Incoming>, WireError> {
         loop {
             if self.has_open_frame() {
-                match self.take_payload(input, at)? {
+                match self.take_payload(input, at, inflater)? {
                     Progress::Complete(incoming) => return Ok(Some(incoming)),
                     Progress::Fragment => {}
                     Progress::Waiting => return Ok(None),
@@ -209,7 +231,8 @@ impl Assembler {
             if frame.len <= input.len() - *at && !self.is_fragment(&frame) {
                 let payload = &mut input[*at..*at + frame.len];
                 *at += frame.len;
-                return whole_frame(&frame, payload).map(Some);
+                let bytes_max = self.intake.message_bytes_max;
+                return whole_frame(&frame, payload, inflater, bytes_max).map(Some);
             }
             self.open_frame(frame);
         }
@@ -266,7 +289,10 @@ impl Assembler {
     }
 
     fn check_header(&self, header: &FrameHeader, len: u64) -> Result<Frame, WireError> {
-        if header.rsv1 || header.rsv2 || header.rsv3 {
+        // The bit of a deflated message stands on its first frame alone.
+        let is_first = matches!(header.opcode, OpCode::Data(Data::Binary | Data::Text));
+        let may_be_deflated = self.intake.takes_deflated && is_first;
+        if (header.rsv1 && !may_be_deflated) || header.rsv2 || header.rsv3 {
             return Err(WireError::ReservedBits);
         }
         let mask = header.mask.ok_or(WireError::Unmasked)?;
@@ -276,7 +302,7 @@ impl Assembler {
         }
         let kind = match header.opcode {
             OpCode::Control(control) => check_control(control, header.is_final, len)?,
-            OpCode::Data(data) => self.check_data(data, header.is_final, len)?,
+            OpCode::Data(data) => self.check_data(data, header, len)?,
         };
         let len = usize::try_from(len).map_err(|_| WireError::MessageTooBig)?;
         Ok(Frame {
@@ -287,7 +313,7 @@ impl Assembler {
         })
     }
 
-    fn check_data(&self, data: Data, is_final: bool, len: u64) -> Result<Kind, WireError> {
+    fn check_data(&self, data: Data, header: &FrameHeader, len: u64) -> Result<Kind, WireError> {
         let open = self.open_message();
         let content = match (data, open) {
             (Data::Binary, None) if self.intake.takes_binary => Content::Binary,
@@ -297,28 +323,44 @@ impl Assembler {
             (Data::Continue, Some(message)) if message.fragments >= self.intake.fragments_max => {
                 return Err(WireError::TooManyFragments);
             }
-            (Data::Continue, Some(message)) => message.content,
+            (Data::Continue, Some(message)) => message.form.content,
             (Data::Text, None) => Content::Text,
             (Data::Reserved(_), _) => return Err(WireError::UnknownOpcode),
         };
-        let held = open.map_or(0, |message| message.bytes.len());
-        if len > (self.intake.message_bytes_max - held) as u64 {
+        let is_deflated = open.map_or(header.rsv1, |message| message.form.is_deflated);
+        let bytes_max = match is_deflated {
+            true => deflated_bytes_max(self.intake.message_bytes_max),
+            false => self.intake.message_bytes_max,
+        };
+        let held = open.map_or(0, |message| message.payload.len());
+        if len > (bytes_max - held) as u64 {
             return Err(WireError::MessageTooBig);
         }
-        Ok(Kind::Data { content, is_final })
+        Ok(Kind::Data {
+            form: Form {
+                content,
+                is_deflated,
+            },
+            is_final: header.is_final,
+        })
     }
 
     fn open_frame(&mut self, frame: Frame) {
         let partial = self.partial.get_or_insert_default();
-        if let Kind::Data { content, .. } = frame.kind {
-            let message = partial.message.get_or_insert_with(|| Message::new(content));
+        if let Kind::Data { form, .. } = frame.kind {
+            let message = partial.message.get_or_insert_with(|| Message::new(form));
             message.fragments += 1;
         }
         partial.frame = Some(frame);
     }
 
     /// Moves what `input` holds of the open frame's payload into the partial message.
-    fn take_payload(&mut self, input: &mut [u8], at: &mut usize) -> Result<Progress, WireError> {
+    fn take_payload(
+        &mut self,
+        input: &mut [u8],
+        at: &mut usize,
+        inflater: &mut Inflater,
+    ) -> Result<Progress, WireError> {
         let Some(partial) = &mut self.partial else {
             return Ok(Progress::Waiting);
         };
@@ -333,8 +375,8 @@ impl Assembler {
         let frame = *frame;
         match frame.kind {
             Kind::Control(_) => partial.control.push(payload),
-            Kind::Data { content, .. } => {
-                let message = partial.message.get_or_insert_with(|| Message::new(content));
+            Kind::Data { form, .. } => {
+                let message = partial.message.get_or_insert_with(|| Message::new(form));
                 message.handle_part(payload, frame.len - frame.received)?;
             }
         }
@@ -342,11 +384,12 @@ impl Assembler {
             return Ok(Progress::Waiting);
         }
         partial.frame = None;
-        self.close_frame(frame.kind)
+        self.close_frame(frame.kind, inflater)
     }
 
     /// The open frame's payload is whole: what does it complete?
-    fn close_frame(&mut self, kind: Kind) -> Result<Progress, WireError> {
+    fn close_frame(&mut self, kind: Kind, inflater: &mut Inflater) -> Result<Progress, WireError> {
+        let bytes_max = self.intake.message_bytes_max;
         let Some(partial) = &mut self.partial else {
             return Ok(Progress::Waiting);
         };
@@ -358,9 +401,10 @@ impl Assembler {
             Kind::Data {
                 is_final: false, ..
             } => return Ok(Progress::Fragment),
-            Kind::Data { content, .. } => {
+            Kind::Data { form, .. } => {
                 let message = partial.message.take();
-                message.unwrap_or_else(|| Message::new(content)).finish()?
+                let message = message.unwrap_or_else(|| Message::new(form));
+                message.finish(inflater, bytes_max)?
             }
         };
         if partial.message.is_none() {
@@ -393,30 +437,69 @@ struct Frame {
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Control(Control),
-    Data { content: Content, is_final: bool },
+    Data { form: Form, is_final: bool },
 }
 
-/// What a message holds; its first frame says it for all its fragments.
+/// How a message is to be read; its first frame says it for all its fragments.
+#[derive(Clone, Copy, Debug)]
+struct Form {
+    content: Content,
+    is_deflated: bool,
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Content {
     Binary,
     Text,
 }
 
+impl Form {
+    /// Whether the payload is text as it stands.
+    fn is_plain_text(self) -> bool {
+        matches!(self.content, Content::Text) && !self.is_deflated
+    }
+
+    /// The message, of which nothing was checked yet.
+    fn message(
+        self,
+        payload: &[u8],
+        inflater: &mut Inflater,
+        bytes_max: usize,
+    ) -> Result<Incoming, WireError> {
+        let bytes = match self.is_deflated {
+            true => Bytes::from(inflater.inflate(payload, bytes_max)?),
+            false => Bytes::copy_from_slice(payload),
+        };
+        if let Content::Text = self.content {
+            std::str::from_utf8(&bytes).map_err(|_| WireError::NotUtf8)?;
+        }
+        Ok(self.content.incoming(bytes))
+    }
+}
+
+impl Content {
+    fn incoming(self, bytes: Bytes) -> Incoming {
+        match self {
+            Self::Binary => Incoming::Binary(bytes),
+            Self::Text => Incoming::Text(bytes),
+        }
+    }
+}
+
 /// A message in the making.
 #[derive(Debug)]
 struct Message {
-    content: Content,
-    bytes: Vec<u8>,
+    form: Form,
+    payload: Vec<u8>,
     utf8: Utf8Validator,
     fragments: u32,
 }
 
 impl Message {
-    fn new(content: Content) -> Self {
+    fn new(form: Form) -> Self {
         Self {
-            content,
-            bytes: Vec::new(),
+            form,
+            payload: Vec::new(),
             utf8: Utf8Validator::default(),
             fragments: 0,
         }
@@ -424,21 +507,20 @@ impl Message {
 
     /// Adds an unmasked part, after which the frame still owes `owed` bytes.
     fn handle_part(&mut self, part: &[u8], owed: usize) -> Result<(), WireError> {
-        if let Content::Text = self.content {
+        if self.form.is_plain_text() {
             self.utf8.handle_part(part)?;
         }
-        let bytes_max = self.bytes.len() + part.len() + owed;
-        append_bounded(&mut self.bytes, part, bytes_max);
+        let bytes_max = self.payload.len() + part.len() + owed;
+        append_bounded(&mut self.payload, part, bytes_max);
         Ok(())
     }
 
-    fn finish(self) -> Result<Incoming, WireError> {
+    fn finish(self, inflater: &mut Inflater, bytes_max: usize) -> Result<Incoming, WireError> {
+        if self.form.is_deflated {
+            return self.form.message(&self.payload, inflater, bytes_max);
+        }
         self.utf8.finish()?;
-        let bytes = Bytes::from(self.bytes);
-        Ok(match self.content {
-            Content::Binary => Incoming::Binary(bytes),
-            Content::Text => Incoming::Text(bytes),
-        })
+        Ok(self.form.content.incoming(Bytes::from(self.payload)))
     }
 }
 
@@ -462,21 +544,16 @@ fn check_control(control: Control, is_final: bool, len: u64) -> Result<Kind, Wir
 }
 
 /// The common case: an unfragmented frame that is there from first to last byte.
-fn whole_frame(frame: &Frame, payload: &mut [u8]) -> Result<Incoming, WireError> {
+fn whole_frame(
+    frame: &Frame,
+    payload: &mut [u8],
+    inflater: &mut Inflater,
+    bytes_max: usize,
+) -> Result<Incoming, WireError> {
     unmask(payload, frame.mask, 0);
     match frame.kind {
         Kind::Control(control) => control_message(control, payload),
-        Kind::Data {
-            content: Content::Binary,
-            ..
-        } => Ok(Incoming::Binary(Bytes::copy_from_slice(payload))),
-        Kind::Data {
-            content: Content::Text,
-            ..
-        } => {
-            std::str::from_utf8(payload).map_err(|_| WireError::NotUtf8)?;
-            Ok(Incoming::Text(Bytes::copy_from_slice(payload)))
-        }
+        Kind::Data { form, .. } => form.message(payload, inflater, bytes_max),
     }
 }
 

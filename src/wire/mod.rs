@@ -5,6 +5,7 @@
 
 pub mod close; // the one table of refusals and close codes
 pub mod control; // what control frames carry, and how many a peer may send
+pub mod deflate; // permessage-deflate: offers, and messages smaller and back
 pub mod frame; // headers and whole frames, as the server writes them
 pub mod handshake; // a request head becomes an upgrade
 pub mod http; // request heads, bodies and answers
@@ -17,6 +18,7 @@ pub mod utf8; // UTF-8 across fragments
 mod buffer; // growth that keeps to a bound
 
 pub use close::{CloseReason, Refusal};
+pub use deflate::Inflater;
 pub use handshake::{Endpoints, HandshakeError, Role, Token, Upgrade};
 pub use http::{BodyDecoder, BodyFraming, HeadParser, HttpError, Method, RequestHead};
 pub use message::{Assembler, Incoming, Intake, WireError};

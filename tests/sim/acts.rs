@@ -11,6 +11,7 @@ use sightline::auth::{
 use sightline::dialect::{ConnectQuery, Cursor, SubscribeScope};
 use sightline::event::{BodyKind, Dialect, StreamKind};
 use sightline::hub::ViewerRequest;
+use sightline::hub::frames::Variant;
 use sightline::hub::keyed::Key;
 use sightline::hub::mail::{Ask, Target};
 use sightline::hub::peers::Arrival as Newcomer;
@@ -80,6 +81,7 @@ impl World {
         let mut wishes = Wishes {
             projects: self.some_projects(),
             is_to_all: self.dice.chance(40),
+            takes_deflated: self.dice.chance(40),
             ..Wishes::default()
         };
         if self.dice.chance(20) {
@@ -144,12 +146,16 @@ impl World {
             cursor: cursor(&wishes.cursors),
         };
         let arrival = self.newcomer(link, claims, viewer.id);
+        let variant = match wishes.takes_deflated {
+            true => Variant::deflated(dialect),
+            false => Variant::plain(dialect),
+        };
         let home = self.partition.core_of(StreamKind::User, user);
         self.cores[home]
             .arrivals
             .push_back(Arrival::Viewer(ViewerRequest {
                 arrival,
-                dialect,
+                variant,
                 query,
             }));
         self.viewers.push(viewer);

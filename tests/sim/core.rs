@@ -17,7 +17,7 @@ use sightline::hub::peers::Arrival as Newcomer;
 use sightline::hub::publisher::Outcome;
 use sightline::hub::{Action, Hub, Now, ViewerRequest, Work};
 use sightline::wire::close::{CloseReason, Refusal};
-use sightline::wire::{Assembler, Incoming};
+use sightline::wire::{Assembler, Incoming, Inflater, Intake};
 
 use crate::dice::Dice;
 use crate::edges::Edges;
@@ -62,6 +62,7 @@ pub struct Core {
     /// Writes in one flush.
     pub writes_max: usize,
     sockets: BTreeMap<LinkId, Socket>,
+    inflater: Inflater,
     by_peer: BTreeMap<Key, LinkId>,
     timers: BTreeSet<(u64, Key)>,
     // Publishers of POSTs that are not answered.
@@ -95,6 +96,7 @@ impl Core {
             stopped_until_ms: 0,
             writes_max,
             sockets: BTreeMap::new(),
+            inflater: Inflater::default(),
             by_peer: BTreeMap::new(),
             timers: BTreeSet::new(),
             posts: BTreeMap::new(),
@@ -306,7 +308,7 @@ impl Core {
         self.by_peer.extend(peer.map(|peer| (peer, link)));
         let socket = Socket {
             peer,
-            assembler: Assembler::new(1 << 20),
+            assembler: Assembler::new(Intake::text(1 << 20)),
             input: Vec::new(),
             work: None,
             is_blocked: false,
@@ -345,7 +347,7 @@ impl Core {
             .get_mut(&id)
             .filter(|socket| socket.work.is_none() && !socket.is_done)
         {
-            let (taken, outcome) = socket.assembler.feed(&mut socket.input);
+            let (taken, outcome) = socket.assembler.feed(&mut socket.input, &mut self.inflater);
             socket.input.drain(..taken);
             let incoming = match outcome {
                 Ok(Some(incoming)) => incoming,

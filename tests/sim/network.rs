@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
 
+use flate2::{Decompress, FlushDecompress};
+
 use crate::dice::Dice;
 
 /// Names a connection for the whole run.
@@ -133,6 +135,7 @@ pub struct FrameReader {
     bytes: Vec<u8>,
     // What must come before the first frame.
     response: &'static [u8],
+    takes_deflated: bool,
 }
 
 /// What a server may send.
@@ -145,10 +148,11 @@ pub enum Frame {
 }
 
 impl FrameReader {
-    pub fn new(response: &'static [u8]) -> Self {
+    pub fn new(response: &'static [u8], takes_deflated: bool) -> Self {
         Self {
             bytes: Vec::new(),
             response,
+            takes_deflated,
         }
     }
 
@@ -184,6 +188,7 @@ impl FrameReader {
         self.bytes.drain(..end);
         Ok(Some(match (first, payload.as_slice()) {
             (0x81, _) => Frame::Text(payload),
+            (0xc1, _) if self.takes_deflated => Frame::Text(inflate(&payload)?),
             (0x88, [high, low, ..]) => Frame::Close(u16::from_be_bytes([*high, *low])),
             (0x89, _) => Frame::Ping(payload),
             (0x8a, _) => Frame::Pong,
@@ -199,4 +204,13 @@ impl FrameReader {
                 .fold(0, |number, byte| number << 8 | u64::from(*byte)),
         )
     }
+}
+
+fn inflate(payload: &[u8]) -> Result<Vec<u8>, String> {
+    let (mut text, mut stream) = (Vec::with_capacity(1 << 21), Decompress::new(false));
+    for part in [payload, &[0, 0, 0xff, 0xff]] {
+        let inflated = stream.decompress_vec(part, &mut text, FlushDecompress::Sync);
+        inflated.map_err(|error| format!("a frame that cannot be inflated: {error}"))?;
+    }
+    Ok(text)
 }

@@ -94,7 +94,7 @@ impl Publisher {
             closable: BTreeSet::new(),
             through: 0,
             messages: Vec::new(),
-            reader: FrameReader::new(RESPONSE),
+            reader: FrameReader::new(RESPONSE, false),
             continues: 0,
             is_refused: false,
             retries: Vec::new(),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use sightline::event::{Epoch, Partition};
-use sightline::hub::{Bounds, Limits, Options};
+use sightline::hub::{Bounds, Compression, Limits, Options};
 
 use crate::dice::Dice;
 
@@ -23,6 +23,8 @@ pub struct Scenario {
     pub heartbeat_interval_ms: u64,
     /// Whether clients that misbehave hardly ever stop it.
     pub is_stubborn: bool,
+    /// Bytes from which frames are deflated.
+    pub threshold_bytes: usize,
     pub limits: Limits,
     pub bounds: Bounds,
 }
@@ -50,6 +52,7 @@ impl Scenario {
             drains_under_load: dice.chance(40),
             is_stubborn: dice.chance(40),
             heartbeat_interval_ms: dice.pick(&[2_000, 60_000]),
+            threshold_bytes: dice.pick(&[0, 150, 1_024]),
             limits: Limits {
                 messages_per_minute: 100,
                 messages_per_second: dice.between(4, 20) as usize,
@@ -81,6 +84,10 @@ impl Scenario {
             seed: self.seed,
             limits: self.limits.clone(),
             tiers: HashMap::from([("individual".into(), TIER)]),
+            compression: Compression {
+                level: 1,
+                threshold_bytes: self.threshold_bytes,
+            },
             heartbeat_interval_ms: self.heartbeat_interval_ms,
             heartbeat_grace_ms: 3_500,
         }

@@ -71,6 +71,8 @@ pub struct Wishes {
     pub projects: Vec<String>,
     pub sessions: Vec<String>,
     pub is_to_all: bool,
+    /// It agreed on permessage-deflate.
+    pub takes_deflated: bool,
     pub cursors: BTreeMap<String, u64>,
 }
 
@@ -163,7 +165,7 @@ impl Viewer {
             subscriptions: is_subscribed.then_some(initial).into_iter().collect(),
             cursors: wishes.cursors.clone(),
             next_id: 0,
-            reader: FrameReader::new(RESPONSE),
+            reader: FrameReader::new(RESPONSE, wishes.takes_deflated),
         }
     }
 

@@ -200,16 +200,31 @@ fn malformed_upgrades_are_refused() {
 }
 
 #[test]
-fn extension_offers_are_declined_whatever_they_say() {
-    for offer in [
-        "permessage-deflate",
+fn an_extension_is_answered_where_it_was_offered_and_not_declined() {
+    let check = |headers: &str, expected: bool| {
+        let mut upgrade = upgrade(&request("/keen", headers)).unwrap();
+        let answered = "Sec-WebSocket-Extensions: permessage-deflate; \
+                        server_no_context_takeover; client_no_context_takeover\r\n";
+        assert_eq!(answer(&upgrade).contains(answered), expected, "{headers}");
+        upgrade.deflate = None;
+        assert!(!answer(&upgrade).contains("Extensions"), "{headers}");
+    };
+    check("", false);
+    check("Sec-WebSocket-Extensions: permessage-deflate\r\n", true);
+    check(
+        "Sec-WebSocket-Extensions: x\r\nsec-websocket-extensions: permessage-deflate\r\n",
+        true,
+    );
+    let offers = [
         "permessage-deflate; server_max_window_bits=7",
         "x; y=\"abc\", ,;",
-        &"a,".repeat(500),
-    ] {
-        let headers = format!("Sec-WebSocket-Extensions: {offer}\r\n");
-        let upgrade = upgrade(&request("/keen", &headers)).unwrap();
-        assert!(!answer(&upgrade).contains("Extensions"));
+    ];
+    for offer in offers
+        .map(String::from)
+        .into_iter()
+        .chain(["a,".repeat(500)])
+    {
+        check(&format!("Sec-WebSocket-Extensions: {offer}\r\n"), false);
     }
 }
 

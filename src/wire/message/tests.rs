@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::limits::BODY_BYTES_MAX;
+use crate::wire::deflate::Deflater;
 use crate::wire::frame::encode_client_frame;
 
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -33,16 +34,38 @@ fn ping(payload: &[u8]) -> Incoming {
     Incoming::Ping(echoed)
 }
 
+fn plain(message_bytes_max: usize) -> Assembler {
+    Assembler::new(Intake::text(message_bytes_max))
+}
+
+fn inflating(message_bytes_max: usize) -> Assembler {
+    Assembler::new(Intake {
+        takes_deflated: true,
+        ..Intake::text(message_bytes_max)
+    })
+}
+
+/// The frame with its first reserved bit set.
+fn marked(mut frame: Vec<u8>) -> Vec<u8> {
+    frame[0] |= 0x40;
+    frame
+}
+
+fn deflated(message: &str) -> Vec<u8> {
+    let mut deflater = Deflater::new(1);
+    deflater.deflate(message.as_bytes()).unwrap().to_vec()
+}
+
 type Transcript = (Vec<Incoming>, Option<WireError>);
 
 /// Feeds `parts` as separate reads until an error, a close or their end.
 fn read_parts<'a>(assembler: &mut Assembler, parts: impl Iterator<Item = &'a [u8]>) -> Transcript {
-    let mut messages = Vec::new();
+    let (mut messages, mut inflater) = (Vec::new(), Inflater::default());
     for part in parts {
         let mut input = part.to_vec();
         let mut rest = &mut input[..];
         loop {
-            let (consumed, outcome) = assembler.feed(rest);
+            let (consumed, outcome) = assembler.feed(rest, &mut inflater);
             rest = &mut rest[consumed..];
             match outcome {
                 Err(error) => return (messages, Some(error)),
@@ -60,8 +83,21 @@ fn read_parts<'a>(assembler: &mut Assembler, parts: impl Iterator<Item = &'a [u8
 
 /// Checks what `bytes` mean, whole, byte by byte, and cut once at each place.
 fn check(bytes: &[u8], expected: &[Incoming], error: Option<WireError>) {
+    check_of(|| plain(MESSAGE_BYTES_MAX), bytes, expected, error);
+}
+
+/// The same where permessage-deflate was agreed on.
+fn check_deflated(bytes: &[u8], expected: &[Incoming], error: Option<WireError>) {
+    check_of(|| inflating(MESSAGE_BYTES_MAX), bytes, expected, error);
+}
+
+fn check_of(
+    new: impl Fn() -> Assembler,
+    bytes: &[u8],
+    expected: &[Incoming],
+    error: Option<WireError>,
+) {
     let expected = (expected.to_vec(), error);
-    let new = || Assembler::new(MESSAGE_BYTES_MAX);
     assert_eq!(
         read_parts(&mut new(), [bytes].into_iter()),
         expected,
@@ -99,7 +135,7 @@ fn an_echo_takes_binary_messages_and_more_fragments() {
     let binary = |bytes: &'static [u8]| Incoming::Binary(Bytes::from_static(bytes));
     let messages = vec![binary(b"\xff"), ping(b""), binary(b"\xff\xfe"), text("a")];
     for part in 1..bytes.len() {
-        let mut assembler = Assembler::with_intake(Intake::ECHO);
+        let mut assembler = Assembler::new(Intake::ECHO);
         let found = read_parts(&mut assembler, bytes.chunks(part));
         assert_eq!(
             found,
@@ -117,7 +153,7 @@ fn an_echo_takes_binary_messages_and_more_fragments() {
         .concat()
     };
     let read = |bytes: &[u8]| {
-        let mut assembler = Assembler::with_intake(Intake::ECHO);
+        let mut assembler = Assembler::new(Intake::ECHO);
         read_parts(&mut assembler, [bytes].into_iter())
     };
     let most = ECHO_FRAGMENTS_MAX as usize;
@@ -246,7 +282,7 @@ fn text_that_is_not_utf8_closes_with_1007() {
 
 #[test]
 fn wrong_utf8_is_refused_before_the_message_ends() {
-    let mut assembler = Assembler::new(MESSAGE_BYTES_MAX);
+    let mut assembler = plain(MESSAGE_BYTES_MAX);
     let bytes = frame(TEXT, true, b"a\xffbcdef");
     let (messages, error) = read_parts(&mut assembler, [&bytes[..8]].into_iter());
     assert_eq!((messages, error), (vec![], Some(WireError::NotUtf8)));
@@ -325,8 +361,111 @@ fn more_than_64_fragments_close_with_1008() {
 }
 
 #[test]
+fn deflated_messages_are_read_beside_plain_ones() {
+    let long = "ab€ ".repeat(50);
+    let payload = deflated(&long);
+    let (front, back) = payload.split_at(5);
+    let bytes = [
+        frame(TEXT, true, b"plain"),
+        marked(frame(TEXT, true, &payload)),
+        marked(frame(TEXT, false, front)),
+        frame(PING, true, b"between"),
+        frame(CONTINUE, false, b""),
+        frame(CONTINUE, true, back),
+        frame(TEXT, false, b"pl"),
+        frame(CONTINUE, true, b"ain"),
+        marked(frame(TEXT, true, &[0])),
+    ];
+    let expected = [
+        text("plain"),
+        text(&long),
+        ping(b"between"),
+        text(&long),
+        text("plain"),
+        text(""),
+    ];
+    check_deflated(&bytes.concat(), &expected, None);
+}
+
+#[test]
+fn the_reserved_bits_are_of_the_first_frame_of_a_deflated_message_alone() {
+    let check = |bytes: &[u8], error: WireError, code: u16| {
+        check_deflated(bytes, &[], Some(error));
+        assert_eq!(error.close_reason().code(), code, "{error:?}");
+    };
+    let payload = deflated(&"a".repeat(100));
+    let continued = [
+        marked(frame(TEXT, false, &payload)),
+        marked(frame(CONTINUE, true, b"")),
+    ];
+    check(&continued.concat(), WireError::ReservedBits, 1002);
+    let late = [
+        frame(TEXT, false, b""),
+        marked(frame(CONTINUE, true, &payload)),
+    ];
+    check(&late.concat(), WireError::ReservedBits, 1002);
+    check(
+        &marked(frame(PING, true, b"")),
+        WireError::ReservedBits,
+        1002,
+    );
+    check(&marked(close(b"")), WireError::ReservedBits, 1002);
+    for bit in [0x20, 0x10, 0x60, 0x70] {
+        let header = [0x81 | bit, 0x80, 0, 0, 0, 0];
+        check(&header, WireError::ReservedBits, 1002);
+    }
+    let binary = frame(OpCode::Data(Data::Binary), true, &payload);
+    check(&marked(binary), WireError::Binary, 1003);
+    check_error(
+        &marked(frame(TEXT, true, &payload)),
+        WireError::ReservedBits,
+        1002,
+    );
+}
+
+#[test]
+fn what_cannot_be_inflated_or_read_closes_with_1007() {
+    let check = |payload: &[u8], error: WireError| {
+        check_deflated(&marked(frame(TEXT, true, payload)), &[], Some(error));
+        let (front, back) = payload.split_at(payload.len() / 2);
+        let parts = [
+            marked(frame(TEXT, false, front)),
+            frame(CONTINUE, true, back),
+        ];
+        check_deflated(&parts.concat(), &[], Some(error));
+        assert_eq!(error.close_reason().code(), 1007);
+    };
+    check(b"", WireError::Deflated);
+    check(b"no deflate", WireError::Deflated);
+    let whole = deflated(&"abc".repeat(100));
+    check(&whole[..whole.len() - 1], WireError::Deflated);
+    let mut latin = Deflater::new(1);
+    check(latin.deflate(&[0xe9; 200]).unwrap(), WireError::NotUtf8);
+}
+
+#[test]
+fn the_size_limit_holds_before_and_after_inflating() {
+    let check = |bytes: &[u8]| {
+        check_deflated(bytes, &[], Some(WireError::MessageTooBig));
+    };
+    let fits = "a".repeat(MESSAGE_BYTES_MAX);
+    let bytes = marked(frame(TEXT, true, &deflated(&fits)));
+    check_deflated(&bytes, &[text(&fits)], None);
+    check(&marked(frame(TEXT, true, &deflated(&(fits + "a")))));
+    // Only claimed, whole and in parts.
+    check(&[0xc1, 0xff, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0]);
+    let parts = [
+        marked(frame(TEXT, false, &[0; 16_000])),
+        frame(CONTINUE, true, &[0; 3_000]),
+    ];
+    check(&parts.concat());
+    // A plain message has its own limit still.
+    check(&frame(TEXT, true, &[b'a'; MESSAGE_BYTES_MAX + 1])[..8]);
+}
+
+#[test]
 fn a_claimed_length_reserves_only_what_arrives() {
-    let mut assembler = Assembler::new(BODY_BYTES_MAX);
+    let mut assembler = plain(BODY_BYTES_MAX);
     let whole = frame(TEXT, true, &vec![b'a'; BODY_BYTES_MAX]);
     read_parts(&mut assembler, [&whole[..15]].into_iter());
     assert!(
@@ -356,7 +495,7 @@ fn a_claimed_length_reserves_only_what_arrives() {
 #[test]
 fn an_idle_connection_holds_nothing() {
     assert!(size_of::<Assembler>() <= 40, "{}", size_of::<Assembler>());
-    let mut assembler = Assembler::new(MESSAGE_BYTES_MAX);
+    let mut assembler = plain(MESSAGE_BYTES_MAX);
     let bytes = [
         frame(TEXT, false, b"a"),
         frame(PING, true, b"p"),
@@ -434,7 +573,7 @@ proptest! {
         (bytes, seen) in conversation(),
         lens in proptest::collection::vec(1usize..40, 1..8),
     ) {
-        let mut assembler = Assembler::new(MESSAGE_BYTES_MAX);
+        let mut assembler = plain(MESSAGE_BYTES_MAX);
         let found = read_parts(&mut assembler, cut(&bytes, &lens));
         prop_assert_eq!(found, (seen, None));
         prop_assert!(assembler.is_idle());
@@ -443,13 +582,17 @@ proptest! {
     #[test]
     fn any_bytes_mean_the_same_however_they_are_cut(
         bytes in proptest::collection::vec(
-            prop_oneof![any::<u8>(), Just(0x81), Just(0x01), Just(0x80), Just(0x89), Just(0x83)],
+            prop_oneof![
+                any::<u8>(), Just(0x81), Just(0x01), Just(0x80), Just(0x89), Just(0x83), Just(0xc1),
+            ],
             0..200,
         ),
         lens in proptest::collection::vec(1usize..20, 1..8),
     ) {
-        let whole = read_parts(&mut Assembler::new(100), [&bytes[..]].into_iter());
-        let parts = read_parts(&mut Assembler::new(100), cut(&bytes, &lens));
-        prop_assert_eq!(parts, whole);
+        for new in [plain, inflating] {
+            let whole = read_parts(&mut new(100), [&bytes[..]].into_iter());
+            let parts = read_parts(&mut new(100), cut(&bytes, &lens));
+            prop_assert_eq!(parts, whole);
+        }
     }
 }
