@@ -8,6 +8,7 @@ mod harness;
 mod admin;
 mod command_line;
 mod commands;
+mod compression;
 mod cores;
 mod crowds;
 mod drain;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Heard, NodeClient, Server, kind};
+use crate::harness::{Heard, NodeClient, Server, kind, sample};
 
 fn url(server: &Server, target: &str) -> String {
     format!("ws://{}{target}", server.address())
@@ -16,7 +16,7 @@ fn node_watches_in_either_dialect_with_every_carrier() {
     let carried = format!("bearer.{token}");
     let query = format!("/observatory?subscribe=all&token={token}");
     let keen = ["sightline.keen.v1", carried.as_str()];
-    let clients = [
+    let carriers = [
         (
             "/ws?subscribe=all",
             &keen[..],
@@ -26,19 +26,28 @@ fn node_watches_in_either_dialect_with_every_carrier() {
         (query.as_str(), &[], json!({}), ""),
         ("/keen?subscribe=all", &[], bearer, ""),
     ];
-    let open = |(target, protocols, headers, chosen): (&str, &[&str], serde_json::Value, &str)| {
-        let mut client = NodeClient::open(&url(&server, target), protocols, &headers)?;
-        match client.next() {
-            Heard::Open(protocol, extensions) => {
-                assert_eq!((protocol.as_str(), extensions.as_str()), (chosen, ""));
+    // Not deflated, as `ws` does it by itself, and all that it says.
+    let offers = [
+        (json!(false), ""),
+        (json!(true), "permessage-deflate"),
+        (json!({"threshold": 0}), "permessage-deflate"),
+    ];
+    let mut clients = Vec::new();
+    for (target, protocols, headers, chosen) in &carriers {
+        for (offer, agreed) in &offers {
+            let options = json!({"headers": headers, "perMessageDeflate": offer});
+            let client = NodeClient::open_with(&url(&server, target), protocols, &options);
+            let Some(mut client) = client else { return };
+            match client.next() {
+                Heard::Open(protocol, extensions) => {
+                    assert_eq!((protocol.as_str(), extensions.as_str()), (*chosen, *agreed));
+                }
+                other => panic!("{target}: {other:?}"),
             }
-            other => panic!("{target}: {other:?}"),
+            assert_eq!(kind(&client.message()), "connection_established");
+            clients.push(client);
         }
-        assert_eq!(kind(&client.message()), "connection_established");
-        Some(client)
-    };
-    let clients: Option<Vec<_>> = clients.into_iter().map(open).collect();
-    let Some(mut clients) = clients else { return };
+    }
     let data = json!({"text": "ünïcode 🦀", "large": "y".repeat(300_000)});
     server.publish(&json!({"event_type": "x", "project_id": "p", "data": data}));
     for client in &mut clients {
@@ -48,6 +57,10 @@ fn node_watches_in_either_dialect_with_every_carrier() {
         let pong = client.message();
         assert_eq!((kind(&pong), &pong["data"]["echo"]), ("pong", &json!(5)));
     }
+    let metrics = server.page("/metrics");
+    // Once for each dialect, whoever takes it.
+    assert_eq!(sample(&metrics, "sightline_frames_deflated_total"), 2.0);
+    assert_eq!(sample(&metrics, "sightline_messages_inflated_total"), 3.0);
     let body = r#"{"userId":"alice"}"#;
     server.ask("POST", "/v1/admin/revoke", &server.admin_token(), body);
     for client in &mut clients {

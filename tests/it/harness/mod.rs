@@ -14,7 +14,9 @@ use serde_json::Value;
 
 pub use self::http::{Answer, Http, request};
 pub use self::node::{Heard, NodeClient};
-pub use self::raw::{RawSocket, close_frame, masked, text_frame, upgrade_request};
+pub use self::raw::{
+    Frame, RawSocket, close_frame, deflate, deflated_frame, masked, text_frame, upgrade_request,
+};
 pub use self::server::{Server, Setup, Token, run, run_with, sightline};
 pub use self::stream::Stream;
 pub use self::tls::{Authority, TlsStream};

@@ -28,8 +28,14 @@ pub enum Heard {
 }
 
 impl NodeClient {
-    /// Connects. `None` where the environment says that there is no node.
+    /// Connects, as `ws` does unless it is told otherwise: it offers permessage-deflate. `None`
+    /// where the environment says that there is no node.
     pub fn open(url: &str, protocols: &[&str], headers: &Value) -> Option<Self> {
+        Self::open_with(url, protocols, &json!({"headers": headers}))
+    }
+
+    /// The same with these options of `ws`.
+    pub fn open_with(url: &str, protocols: &[&str], options: &Value) -> Option<Self> {
         let modules = modules()?;
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/node/client.cjs");
         let mut child = Command::new("node")
@@ -37,7 +43,7 @@ impl NodeClient {
                 script,
                 url,
                 &json!(protocols).to_string(),
-                &headers.to_string(),
+                &options.to_string(),
             ])
             .env("NODE_PATH", modules)
             .stdin(Stdio::piped())

@@ -4,19 +4,26 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
+
 use super::{Answer, Server, Stream, request};
 
 /// An upgraded connection that does only what it is told: it answers no ping.
 pub struct RawSocket {
     stream: Stream,
     rest: Vec<u8>,
+    // permessage-deflate was agreed on.
+    takes_deflated: bool,
 }
 
 /// A frame as the server sends it: never masked.
 #[derive(Debug, PartialEq)]
 pub struct Frame {
     pub opcode: u8,
+    /// What it says: inflated, where it was deflated.
     pub payload: Vec<u8>,
+    /// The payload on the wire, where it was deflated.
+    pub deflated: Option<Vec<u8>>,
 }
 
 impl Frame {
@@ -47,6 +54,32 @@ impl RawSocket {
         socket
     }
 
+    /// Upgrades with this offer of extensions. Returns what was agreed on as well.
+    pub fn open_offering(
+        server: &Server,
+        target: &str,
+        token: &str,
+        offer: &str,
+    ) -> (Self, Option<String>) {
+        let mut socket = Self::connect(server);
+        let extensions = [("Sec-WebSocket-Extensions", offer)];
+        socket.send(&upgrade_request_with(target, token, &extensions));
+        let answer = socket.read_head();
+        assert_eq!(answer.status, 101, "{answer:?}");
+        let agreed = answer
+            .header("sec-websocket-extensions")
+            .map(str::to_string);
+        socket.takes_deflated = agreed.is_some();
+        (socket, agreed)
+    }
+
+    /// Upgrades and agrees on permessage-deflate.
+    pub fn open_deflated(server: &Server, target: &str, token: &str) -> Self {
+        let (socket, agreed) = Self::open_offering(server, target, token, "permessage-deflate");
+        assert!(agreed.is_some());
+        socket
+    }
+
     /// A connection on which nothing was said yet.
     pub fn connect(server: &Server) -> Self {
         Self::over(server.stream())
@@ -54,8 +87,11 @@ impl RawSocket {
 
     /// Takes over a connection.
     pub fn over(stream: Stream) -> Self {
-        let rest = Vec::new();
-        Self { stream, rest }
+        Self {
+            stream,
+            rest: Vec::new(),
+            takes_deflated: false,
+        }
     }
 
     /// Sends bytes as they are.
@@ -94,6 +130,10 @@ impl RawSocket {
         loop {
             if let Some((length, frame)) = parse(&self.rest) {
                 self.rest.drain(..length);
+                assert!(
+                    self.takes_deflated || frame.deflated.is_none(),
+                    "not agreed on"
+                );
                 return Some(frame);
             }
             if !self.read() {
@@ -129,6 +169,12 @@ impl RawSocket {
         self.close_code()
     }
 
+    /// All that comes up to the end of the stream.
+    pub fn read_to_end(&mut self) -> Vec<u8> {
+        while self.read() {}
+        std::mem::take(&mut self.rest)
+    }
+
     /// A second handle, for sending while answers are read. Over plain TCP only.
     pub fn writer(&self) -> TcpStream {
         self.stream.writer()
@@ -154,6 +200,10 @@ impl RawSocket {
 
 /// An upgrade with the token in a header.
 pub fn upgrade_request(target: &str, token: &str) -> Vec<u8> {
+    upgrade_request_with(target, token, &[])
+}
+
+fn upgrade_request_with(target: &str, token: &str, more: &[(&str, &str)]) -> Vec<u8> {
     let authorization = format!("Bearer {token}");
     let headers = [
         ("Upgrade", "websocket"),
@@ -162,7 +212,7 @@ pub fn upgrade_request(target: &str, token: &str) -> Vec<u8> {
         ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
         ("Authorization", authorization.as_str()),
     ];
-    request("GET", target, &headers, b"")
+    request("GET", target, &[&headers, more].concat(), b"")
 }
 
 /// A client's frame with this first byte (FIN, RSV, opcode), masked, its length in shortest form.
@@ -191,6 +241,34 @@ pub fn text_frame(text: &str) -> Vec<u8> {
     masked(0x80 | TEXT, text.as_bytes())
 }
 
+/// The payload of a deflated message.
+pub fn deflate(message: &[u8]) -> Vec<u8> {
+    let mut stream = Compress::new(Compression::best(), false);
+    let mut payload = Vec::with_capacity(message.len() + 1_000);
+    let flush = FlushCompress::Sync;
+    stream.compress_vec(message, &mut payload, flush).unwrap();
+    payload.truncate(payload.strip_suffix(TAIL).unwrap().len());
+    payload
+}
+
+fn inflate(payload: &[u8]) -> Vec<u8> {
+    let mut stream = Decompress::new(false);
+    let mut message = Vec::with_capacity(2 * 1024 * 1024);
+    for part in [payload, TAIL] {
+        let flush = FlushDecompress::Sync;
+        stream.decompress_vec(part, &mut message, flush).unwrap();
+    }
+    message
+}
+
+/// What a sender of permessage-deflate strips off the end of a message.
+const TAIL: &[u8] = &[0, 0, 0xff, 0xff];
+
+/// A client's text message in one frame, deflated.
+pub fn deflated_frame(text: &str) -> Vec<u8> {
+    masked(0xc0 | TEXT, &deflate(text.as_bytes()))
+}
+
 /// A client's close.
 pub fn close_frame(code: u16) -> Vec<u8> {
     masked(0x80 | CLOSE, &code.to_be_bytes())
@@ -198,10 +276,10 @@ pub fn close_frame(code: u16) -> Vec<u8> {
 
 fn parse(bytes: &[u8]) -> Option<(usize, Frame)> {
     let (first, second) = (*bytes.first()?, *bytes.get(1)?);
-    assert_eq!(
-        first & 0xf0,
-        0x80,
-        "the server sends whole messages without reserved bits"
+    let is_deflated = first == 0xc0 | TEXT;
+    assert!(
+        is_deflated || first & 0xf0 == 0x80,
+        "the server sends whole messages, and reserved bits only of deflated text"
     );
     assert_eq!(second & 0x80, 0, "the server does not mask");
     let (start, length) = match second {
@@ -218,7 +296,19 @@ fn parse(bytes: &[u8]) -> Option<(usize, Frame)> {
     let end = start + length as usize;
     let payload = bytes.get(start..end)?.to_vec();
     let opcode = first & 0x0f;
-    Some((end, Frame { opcode, payload }))
+    let frame = match is_deflated {
+        true => Frame {
+            opcode,
+            payload: inflate(&payload),
+            deflated: Some(payload),
+        },
+        false => Frame {
+            opcode,
+            payload,
+            deflated: None,
+        },
+    };
+    Some((end, frame))
 }
 
 fn is_gone(kind: ErrorKind) -> bool {

@@ -269,6 +269,15 @@ impl Server {
         assert!(sent.unwrap().success());
     }
 
+    /// The most bytes of memory that it ever had in RAM.
+    pub fn memory_bytes_peak(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(status).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kibibytes = line.unwrap().trim().strip_suffix(" kB").unwrap();
+        1024 * kibibytes.parse::<u64>().unwrap()
+    }
+
     /// How it ended. Panics where it does not.
     pub fn wait(&mut self) -> ExitStatus {
         eventually("the server ends", || self.child.try_wait().unwrap())

@@ -1,12 +1,12 @@
-// A WebSocket client for the tests: node client.cjs URL PROTOCOLS HEADERS (the last two JSON).
+// A WebSocket client for the tests: node client.cjs URL PROTOCOLS OPTIONS (the last two JSON).
 // Prints what it hears, one JSON object a line; sends each line of standard input as a message.
 "use strict";
 
 const WebSocket = require("ws");
 
-const [url, protocols, headers] = process.argv.slice(2);
+const [url, protocols, options] = process.argv.slice(2);
 const print = (heard) => process.stdout.write(`${JSON.stringify(heard)}\n`);
-const socket = new WebSocket(url, JSON.parse(protocols), { headers: JSON.parse(headers) });
+const socket = new WebSocket(url, JSON.parse(protocols), JSON.parse(options));
 
 // Whoever started this waits for a line: nothing in time is an answer too.
 const patience = setTimeout(() => {
