@@ -6,6 +6,8 @@ use std::{
     env,
     fmt::{self, Write as _},
     io::{self, IsTerminal as _},
+    panic::{self, PanicHookInfo},
+    thread,
 };
 
 use jiff::Timestamp;
@@ -27,17 +29,29 @@ pub const FIELD_BYTES_MAX: usize = 256;
 /// Bytes of a message.
 const MESSAGE_BYTES_MAX: usize = 2048;
 
-/// Starts logging for this process. `level` is a level or a list of `target=level`; empty is
-/// `info`. A second call changes nothing.
+/// Starts logging for this process, panics included. `level` is a level or a list of
+/// `target=level`; empty is `info`. A second call changes nothing.
 /// Errors: usage, where `level` is neither.
 pub fn init(level: &str) -> Result<(), CliError> {
-    // A process has one log; that it is there already is what was wanted.
-    let _ = tracing_subscriber::fmt()
+    let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter(level)?)
         .event_format(Form::of_stderr())
         .with_writer(io::stderr)
-        .try_init();
+        .finish();
+    // Not `try_init`, which brings in the lines of libraries: tungstenite shows whole requests, and
+    // with them tokens. A process has one log; that it is there already is what was wanted.
+    if tracing::subscriber::set_global_default(subscriber).is_ok() {
+        panic::set_hook(Box::new(log_panic));
+    }
     Ok(())
+}
+
+// Where it happened, and not what was said: that may be what a peer sent, its token among it.
+fn log_panic(info: &PanicHookInfo<'_>) {
+    let thread = thread::current();
+    let name = thread.name().unwrap_or_default();
+    let place = info.location().map(ToString::to_string);
+    tracing::error!(thread = name, place = place.unwrap_or_default(), "panicked");
 }
 
 fn filter(level: &str) -> Result<EnvFilter, CliError> {
