@@ -3,6 +3,7 @@
 //! The modules in import order; a module imports only from those above it (`tests/tidy.rs` holds
 //! the table). Everything down to `hub` is pure: no socket, file, clock, thread or randomness.
 
+pub mod failpoint; // faults that tests ask for
 pub mod limits; // every hard cap, with its unit
 
 pub mod counters; // what each core counts and measures

@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 /// The modules of `src` in import order. A module imports from the rows above its own; those in
 /// one row are neighbours and do not import each other.
 const ROWS: &[&[&str]] = &[
-    &["counters", "limits"],
+    &["counters", "failpoint", "limits"],
     &["event"],
     &["agents", "auth", "history", "wire"],
     &["dialect"],

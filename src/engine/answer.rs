@@ -62,6 +62,16 @@ impl<'a> Framing<'a> {
     }
 }
 
+/// The answer where we failed in the middle of a POST: a refusal, though what stands before the fault
+/// was taken. Whoever sends all of it again has the events' ids to tell them by.
+pub(super) fn broken(outcome: &Outcome) -> Refused {
+    let accepted = outcome.accepted;
+    let message = format!(
+        "the server failed while reading this body, after accepting {accepted} events of it"
+    );
+    Refused::new(Refusal::Internal, message)
+}
+
 /// Appends a refusal.
 pub(super) fn refuse(out: &mut Vec<u8>, refused: &Refused, framing: Framing<'_>) {
     let cors = framing.origin.map(cors_headers);
@@ -200,6 +210,7 @@ mod tests {
             accepted,
             duplicates: 0,
             rejected: Rejected { rows, count },
+            is_broken: false,
         };
         assert_eq!(
             publish_answer(&outcome).0,

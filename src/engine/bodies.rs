@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::counters::HandshakeFailure;
+use crate::failpoint;
 use crate::hub::keyed::Key;
 use crate::hub::mail::Answer;
 use crate::hub::publisher::Outcome;
@@ -14,7 +15,7 @@ use crate::wire::http::write_continue;
 use crate::wire::{BodyDecoder, RequestHead};
 
 use super::admin::{self};
-use super::answer::{Framing, Refused, publish_answer};
+use super::answer::{Framing, Refused, broken, publish_answer};
 use super::connection::{BodyState, HttpState, Pending, Protocol, Purpose, Speaker, WebSocket};
 use super::event_loop::Core;
 
@@ -68,10 +69,13 @@ impl Core {
 
     pub(super) fn handle_body_bytes(&mut self, now: Now, key: Key, bytes: &[u8]) -> usize {
         let Some(body) = self.body(key) else { return 0 };
-        let decoded = catch_unwind(AssertUnwindSafe(|| body.decoder.decode(bytes)));
+        let decoded = catch_unwind(AssertUnwindSafe(|| {
+            failpoint::panic_at("body", bytes);
+            body.decoder.decode(bytes)
+        }));
         let Ok(decoded) = decoded else {
-            self.stats.counters.panics.add(1);
-            self.remove(key);
+            let refused = self.handle_request_panic();
+            self.refuse_body(now, key, &refused);
             return bytes.len();
         };
         match decoded {
@@ -160,7 +164,12 @@ impl Core {
         match purpose {
             Purpose::Admin(route) => {
                 self.body_bytes -= charged_bytes;
-                match route.ask(&decoder.take(), now.wall_s()) {
+                let asked = self.guarded(|| {
+                    let text = decoder.take();
+                    failpoint::panic_at("admin", &text);
+                    route.ask(&text, now.wall_s())
+                });
+                match asked.and_then(|asked| asked) {
                     Ok(ask) => {
                         let is_keep_alive = head.is_keep_alive();
                         self.wait_for(
@@ -277,12 +286,15 @@ impl Core {
             return;
         };
         self.body_bytes -= charged_bytes;
-        let (status, body, retry_after_s) = publish_answer(outcome);
         let framing = Framing {
             keep_alive: is_keep_alive,
             head_only: false,
             origin: origin.as_deref(),
         };
+        if outcome.is_broken {
+            return self.refuse(now, key, &broken(outcome), framing);
+        }
+        let (status, body, retry_after_s) = publish_answer(outcome);
         self.answer(now, key, status, &body, retry_after_s, framing);
     }
 

@@ -4,11 +4,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use tracing::debug;
+use tracing::{debug, error};
 
 use crate::auth::{self, Claims, TokenError};
 use crate::dialect::ConnectQuery;
 use crate::event::BodyKind;
+use crate::failpoint;
 use crate::hub::keyed::Key;
 use crate::hub::{Now, refusal_of};
 use crate::limits::{ADMIN_BODY_BYTES_MAX, BODY_BYTES_MAX, HEAD_TIMEOUT_MS};
@@ -41,10 +42,13 @@ impl Core {
             HttpState::Closing => bytes.len(),
             HttpState::Body(_) => self.handle_body_bytes(now, key, bytes),
             HttpState::Head => {
-                let parsed = catch_unwind(AssertUnwindSafe(|| http.parser.handle_bytes(bytes)));
+                let parsed = catch_unwind(AssertUnwindSafe(|| {
+                    failpoint::panic_at("head", bytes);
+                    http.parser.handle_bytes(bytes)
+                }));
                 let Ok(parsed) = parsed else {
-                    self.stats.counters.panics.add(1);
-                    self.remove(key);
+                    let refused = self.handle_request_panic();
+                    self.refuse(now, key, &refused, Framing::default());
                     return bytes.len();
                 };
                 match parsed {
@@ -85,7 +89,9 @@ impl Core {
     }
 
     fn route(&mut self, now: Now, key: Key, head: RequestHead) {
-        let caller = match self.caller(now, key, &head) {
+        // A peer's headers are read in there before anything is changed.
+        let caller = catch_unwind(AssertUnwindSafe(|| self.caller(now, key, &head)));
+        let caller = match caller.unwrap_or_else(|_| Err(self.handle_request_panic())) {
             Ok(caller) => caller,
             Err(refused) => return self.refuse(now, key, &refused, Framing::default()),
         };
@@ -143,6 +149,7 @@ impl Core {
             }
         }
         let origin = head.header("origin");
+        failpoint::panic_at("origin", origin.unwrap_or_default().as_bytes());
         if !options.origins.allows(origin, host, is_secure) {
             let message = "this origin may not connect: add it to origins";
             return Err(Refused::new(Refusal::OriginRefused, message));
@@ -213,7 +220,10 @@ impl Core {
                 format!("the token lacks permission {permission}"),
             ));
         }
-        let query = self.guarded(|| ConnectQuery::parse(head.query_pairs()))?;
+        let query = self.guarded(|| {
+            failpoint::panic_at("query", head.query().as_bytes());
+            ConnectQuery::parse(head.query_pairs())
+        })?;
         let query = query.map_err(|error| {
             let refusal = if error.code() == "INVALID_CURSOR" {
                 Refusal::InvalidCursor
@@ -298,16 +308,20 @@ impl Core {
         }
     }
 
-    // Reads what a peer sent with code that touches nothing else: a panic there is counted and ends the
-    // request, and nobody else notices.
-    fn guarded<T>(&self, read: impl FnOnce() -> T) -> Result<T, Refused> {
-        catch_unwind(AssertUnwindSafe(read)).map_err(|_| {
-            self.stats.counters.panics.add(1);
-            Refused::new(
-                Refusal::Internal,
-                "this request could not be read: it is our fault",
-            )
-        })
+    /// Reads what a peer sent with code that touches nothing else: a panic there is counted and ends
+    /// the request, and nobody else notices.
+    pub(super) fn guarded<T>(&self, read: impl FnOnce() -> T) -> Result<T, Refused> {
+        catch_unwind(AssertUnwindSafe(read)).map_err(|_| self.handle_request_panic())
+    }
+
+    /// A panic while reading a request: the answer to it.
+    pub(super) fn handle_request_panic(&self) -> Refused {
+        self.stats.counters.panics.add(1);
+        error!("a panic while reading a request: it is refused");
+        Refused::new(
+            Refusal::Internal,
+            "this request could not be read: it is our fault",
+        )
     }
 
     // The token of a request that is no upgrade; the previous request's is not verified again.

@@ -3,9 +3,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use bytes::Bytes;
 use mio::{Interest, Token};
 use tracing::{debug, error, warn};
 
+use crate::failpoint;
 use crate::hub::Now;
 use crate::hub::keyed::{Key, Keyed};
 use crate::limits::{
@@ -317,7 +319,7 @@ impl Core {
                 let fed = socket
                     .assembler
                     .feed(&mut bytes[taken..], &mut self.inflater);
-                failpoint(&fed.1);
+                reach_failpoint(&fed.1);
                 fed
             }));
             // A message may be long in coming: its bytes are signs of life as well.
@@ -397,15 +399,21 @@ impl Core {
                 self.is_control_allowed(now, key, peer);
             }
             Incoming::Binary(bytes) => self.hub.handle_echo(peer, Data::Binary, &bytes),
-            Incoming::Text(text) => match self.web_socket(key).map(|socket| socket.speaker) {
-                Some(Speaker::Echo) => self.hub.handle_echo(peer, Data::Text, &text),
-                Some(Speaker::Publisher(_)) => {
-                    self.hub.handle_publisher_message(now, peer, text);
-                    self.work_on_publisher(now, key);
-                }
-                Some(Speaker::Viewer) => self.hub.handle_viewer_message(now, peer, &text),
-                None => {}
-            },
+            Incoming::Text(text) => self.handle_text(now, key, peer, text),
+        }
+    }
+
+    fn handle_text(&mut self, now: Now, key: Key, peer: Key, text: Bytes) {
+        failpoint::stall_at("stall", &text);
+        failpoint::panic_at("shared", &text);
+        match self.web_socket(key).map(|socket| socket.speaker) {
+            Some(Speaker::Echo) => self.hub.handle_echo(peer, Data::Text, &text),
+            Some(Speaker::Publisher(_)) => {
+                self.hub.handle_publisher_message(now, peer, text);
+                self.work_on_publisher(now, key);
+            }
+            Some(Speaker::Viewer) => self.hub.handle_viewer_message(now, peer, &text),
+            None => {}
         }
     }
 
@@ -506,13 +514,8 @@ fn turn_away(mut transport: Transport, reason: super::admission::Refused) {
     let _ = transport.write(&out);
 }
 
-/// Panics on one message, so that a test can show what a panic does to a connection.
-#[cfg(feature = "failpoints")]
-fn failpoint(outcome: &Result<Option<Incoming>, WireError>) {
-    if matches!(outcome, Ok(Some(Incoming::Text(text))) if text.as_ref() == b"\"failpoint\"") {
-        panic!("the failpoint");
+fn reach_failpoint(outcome: &Result<Option<Incoming>, WireError>) {
+    if let Ok(Some(Incoming::Text(text))) = outcome {
+        failpoint::panic_at("frame", text);
     }
 }
-
-#[cfg(not(feature = "failpoints"))]
-fn failpoint(_: &Result<Option<Incoming>, WireError>) {}

@@ -22,6 +22,7 @@ use simd_json::{Buffers, INPUT_PADDING, Node, StaticNode, Tape};
 
 use super::tape::{Document, ROOT};
 use super::{Event, Rejection, RejectionCode, syntax, time};
+use crate::failpoint;
 use crate::limits::{EVENT_BYTES_MAX, EVENT_DEPTH_MAX, FILTER_VALUE_BYTES_MAX};
 
 /// The memory in which events are read: one for each core, for all of its publishers.
@@ -46,6 +47,7 @@ impl Parser {
     /// counts as bytes of it. The event's `data` is a slice of `text` and keeps it in memory.
     /// Errors: the first code that holds, in the order of [`RejectionCode`]; the publisher's fault.
     pub fn parse(&mut self, text: &Bytes, now_ms: i64) -> Result<Event, Rejection> {
+        failpoint::panic_at("event", text);
         let length = text.len();
         // A tape takes up to 24 times the text: what is too large anyhow does not get one.
         if length > EVENT_BYTES_MAX {

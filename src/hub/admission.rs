@@ -8,6 +8,7 @@ use std::rc::Rc;
 use crate::auth::{Claims, TokenError};
 use crate::dialect::{ConnectQuery, SubscribeScope};
 use crate::event::{Dialect, Filter};
+use crate::failpoint;
 use crate::limits::{GIVE_WAY_MS, GIVE_WAY_PINGED_MAX};
 use crate::wire::close::{CloseReason, Refusal};
 
@@ -54,6 +55,7 @@ pub(super) struct GivingWay {
 impl Trust {
     /// What a token says, if it is good and not revoked.
     pub fn read(&self, now: Now, token: &str) -> Result<Claims, TokenError> {
+        failpoint::panic_at("token", token.as_bytes());
         let claims = self.verifier.verify(token, now.wall_s())?;
         if self.revocations.is_revoked(&claims, now.wall_s()) {
             return Err(TokenError::Revoked);

@@ -1,9 +1,10 @@
 //! What a viewer says, judged and answered.
 
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::auth;
 use crate::dialect::{Command, CommandError, MessageId, ServerMessage, Subscribe, TokenText};
+use crate::failpoint;
 use crate::wire::close::CloseReason;
 
 use super::keyed::Key;
@@ -46,9 +47,12 @@ impl Hub {
 
     fn handle_command(&mut self, now: Now, key: Key, text: &[u8]) {
         // Nothing but `text` is touched in there: a panic is the one connection's.
-        let Ok(command) = catch_unwind(|| Command::parse(text)) else {
-            self.stats.counters.panics.add(1);
-            return self.close_peer(now, key, CloseReason::Internal);
+        let parsed = catch_unwind(|| {
+            failpoint::panic_at("command", text);
+            Command::parse(text)
+        });
+        let Ok(command) = parsed else {
+            return self.close_broken(now, key);
         };
         match command {
             Err(error) => self.answer_unreadable(now, key, &error),
@@ -101,9 +105,12 @@ impl Hub {
         else {
             return;
         };
-        let claims = match self.trust.read(now, token.as_str()) {
-            Ok(claims) => claims,
-            Err(error) => {
+        let trust = &self.trust;
+        let read = catch_unwind(AssertUnwindSafe(|| trust.read(now, token.as_str())));
+        let claims = match read {
+            Err(_) => return self.close_broken(now, key),
+            Ok(Ok(claims)) => claims,
+            Ok(Err(error)) => {
                 return self.send_error(
                     now,
                     key,
@@ -130,6 +137,12 @@ impl Hub {
                 claims: Box::new(claims),
             },
         );
+    }
+
+    // A panic while reading what one peer sent is the end of that peer's connection alone.
+    fn close_broken(&mut self, now: Now, key: Key) {
+        self.stats.counters.panics.add(1);
+        self.close_peer(now, key, CloseReason::Internal);
     }
 
     fn answer_unreadable(&mut self, now: Now, key: Key, error: &CommandError) {

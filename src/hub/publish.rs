@@ -400,12 +400,16 @@ impl Hub {
     fn parse_next(&mut self, now: Now, key: Key, budget: &mut usize) -> Option<Step> {
         let job = self.publishers.find_mut(key)?.jobs.front_mut()?;
         let (body, parser) = (&mut job.body, &mut self.parser);
+        let request = job.request;
         let step = catch_unwind(AssertUnwindSafe(|| body.next(parser, now.wall_ms, budget)));
         if let Ok(step) = step {
             return Some(step);
         }
         self.stats.counters.panics.add(1);
         self.parser = Parser::new();
+        if let Some(request) = self.requests.find_mut(request) {
+            request.handle_broken();
+        }
         match self.publishers.find(key)?.peer {
             Some(peer) => self.close_peer(now, peer, CloseReason::Internal),
             None => self.finish_job(key),

@@ -91,6 +91,7 @@ pub struct Request {
     pairs: Vec<u32>,
     duplicates: Vec<u32>,
     rejected: Rejected,
+    is_broken: bool,
 }
 
 /// Events that were refused.
@@ -122,6 +123,8 @@ pub struct Outcome {
     pub duplicates: u64,
     /// Events refused.
     pub rejected: Rejected,
+    /// We failed on the way: of what stands behind the events above nothing is known.
+    pub is_broken: bool,
 }
 
 impl Request {
@@ -135,6 +138,7 @@ impl Request {
             pairs: Vec::new(),
             duplicates: Vec::new(),
             rejected: Rejected::default(),
+            is_broken: false,
         }
     }
 
@@ -156,6 +160,11 @@ impl Request {
         if self.rejected.rows.len() < REJECTED_ROWS_MAX {
             self.rejected.rows.push(row);
         }
+    }
+
+    // What is left of the body cannot be read, by our fault.
+    pub(super) fn handle_broken(&mut self) {
+        self.is_broken = true;
     }
 
     pub(super) fn handle_parsed(&mut self) {
@@ -185,6 +194,7 @@ impl Request {
             accepted,
             duplicates,
             rejected: self.rejected,
+            is_broken: self.is_broken,
         }
     }
 }
@@ -221,7 +231,8 @@ mod tests {
             Outcome {
                 accepted: 2,
                 duplicates: 1,
-                rejected: Rejected::default()
+                rejected: Rejected::default(),
+                is_broken: false,
             }
         );
     }

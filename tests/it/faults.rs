@@ -90,7 +90,7 @@ fn a_panic_ends_one_connection_with_1011_and_no_other() {
     let token = server.viewer_token("alice", &[]);
     let mut neighbour = Viewer::open(&server, "/keen", &token);
     let mut doomed = Viewer::open(&server, "/keen", &token);
-    doomed.say_text("\"failpoint\"");
+    doomed.say_text("failpoint:frame");
     let (_, code) = doomed.until_close();
     assert_eq!(code, 1011);
     server.publish(&json!({"event_type": "x", "user_id": "alice"}));
