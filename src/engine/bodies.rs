@@ -8,7 +8,9 @@ use crate::hub::keyed::Key;
 use crate::hub::mail::Answer;
 use crate::hub::publisher::Outcome;
 use crate::hub::{Now, Work};
-use crate::limits::{ADMISSION_PATIENCE_MS, BODY_BYTES_PER_SECOND_MIN, HEAD_TIMEOUT_MS};
+use crate::limits::{
+    ADMISSION_PATIENCE_MS, BODY_BYTES_PER_SECOND_MIN, CLOSE_TIMEOUT_MS, HEAD_TIMEOUT_MS,
+};
 use crate::wire::close::Refusal;
 use crate::wire::http::ContentCoding;
 use crate::wire::http::write_continue;
@@ -345,10 +347,11 @@ impl Core {
         };
         match &http.state {
             HttpState::Waiting(_) => self.set_deadline(key, now.ms() + ADMISSION_PATIENCE_MS),
-            HttpState::Closing => self.remove(key),
+            HttpState::Closing => self.let_go(now, key),
             HttpState::Head if connection.transport.is_handshaking() => {
                 self.fail_handshake(key, HandshakeFailure::Timeout)
             }
+            HttpState::Head if !http.out.is_empty() => self.let_go(now, key),
             HttpState::Head if connection.spill.is_empty() => self.remove(key),
             HttpState::Head => {
                 let refused = Refused::new(
@@ -378,6 +381,18 @@ impl Core {
                 self.refuse_body(now, key, &refused);
             }
         }
+    }
+
+    // Ends a connection whose peer does not take its answer, or has taken it and does not go. One that
+    // takes it slowly, but no slower than a body may come, is given as much time again.
+    fn let_go(&mut self, now: Now, key: Key) {
+        let Some(http) = self.http(key) else { return };
+        let taken = std::mem::take(&mut http.written);
+        if taken as u64 >= CLOSE_TIMEOUT_MS * BODY_BYTES_PER_SECOND_MIN / 1_000 {
+            http.out.drain(..taken);
+            return self.set_deadline(key, now.ms() + CLOSE_TIMEOUT_MS);
+        }
+        self.remove(key);
     }
 
     fn wait_for(&mut self, key: Key, pending: Pending) {
