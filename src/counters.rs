@@ -90,6 +90,8 @@ impl<const N: usize> Family<N> {
 pub const REJECTIONS_MAX: usize = 32;
 /// Places for the codes that a request or an upgrade is refused with (section 4).
 pub const REFUSALS_MAX: usize = 64;
+/// Places for the codes of errors that viewers are told (section 6).
+pub const VIEWER_ERRORS_MAX: usize = 32;
 /// Places for the reasons that a connection is closed for.
 pub const CLOSES_MAX: usize = 64;
 
@@ -144,8 +146,21 @@ impl HandshakeFailure {
         &["gave_way", "gone", "plain_http", "protocol", "timeout"];
 }
 
-/// What the codes of the families are called, each list in the order of its enum's indices. At most
-/// [`REJECTIONS_MAX`], [`REFUSALS_MAX`], [`CLOSES_MAX`] names; what lies past them shows as `other`.
+/// What an HTTP connection was waited for when its time ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// The rest of a request's body.
+    Body,
+    /// That it takes its last answer, and goes.
+    End,
+    /// The rest of a request's head.
+    Head,
+    /// A request, the first or a further one.
+    Request,
+}
+
+/// What the codes of the families are called, each list in the order of its enum's indices, and at
+/// most as long as the family has places; what lies past it shows as `other`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Vocabulary {
     /// Codes of refused events.
@@ -154,6 +169,8 @@ pub struct Vocabulary {
     pub refusals: &'static [&'static str],
     /// Reasons of closes.
     pub closes: &'static [&'static str],
+    /// Codes of what viewers are told that went wrong.
+    pub viewer_errors: &'static [&'static str],
 }
 
 /// How a metric moves.
@@ -256,6 +273,7 @@ counters! {
     Counter publish_messages = "publish_messages_total", "WebSocket messages that bring events.";
     Counter http_requests = "http_requests_total", "Complete HTTP request heads, upgrades included.";
     Counter http_responses [3; "class", |_| &["2xx", "4xx", "5xx"]] = "http_responses_total", "HTTP answers other than 101, by class.";
+    Counter http_timeouts [4; "awaited", |_| &["body", "end", "head", "request"]] = "http_timeouts_total", "HTTP connections that ran out of time, by what was waited for: a request, the rest of its head or body, or that the client takes its answer and goes.";
     Counter handshakes [2; "role", |_| &["publisher", "viewer"]] = "handshakes_total", "Upgrades answered with 101, by role.";
     Counter refusals [REFUSALS_MAX; "code", |v| v.refusals] = "refusals_total", "Requests and upgrades refused, by code.";
     Counter closes [CLOSES_MAX; "reason", |v| v.closes] = "closes_total", "Connections ended, by reason.";
@@ -289,6 +307,7 @@ counters! {
     Counter inflate_failures = "inflate_failures_total", "Deflated messages of clients that are no deflate stream, or inflate to more than allowed.";
     Counter viewer_messages = "viewer_messages_total", "Messages from viewers.";
     Counter viewer_messages_dropped = "viewer_messages_dropped_total", "Messages from viewers dropped beyond the rate.";
+    Counter viewer_errors [VIEWER_ERRORS_MAX; "code", |v| v.viewer_errors] = "viewer_errors_total", "Messages from viewers answered with an error, by code.";
     Gauge subscriptions = "subscriptions", "Subscriptions of viewers.";
     Gauge streams = "streams", "Streams that a core numbers and remembers.";
     Gauge interests = "interests", "Streams that a core's viewers follow on another core.";
@@ -298,6 +317,7 @@ counters! {
     Counter mail_full = "mail_full_total", "Letters kept back because a mailbox was full.";
     Counter wakes_sent = "wakes_sent_total", "Wake-ups of other cores.";
     Counter turns = "turns_total", "Turns of the event loops.";
+    Counter stalls = "stalls_total", "Turns that took a second longer than they should: the process was stopped, or a core was held up.";
     Counter panics = "panics_total", "Panics caught while handling one connection's bytes.";
     Counter heartbeats_sent = "heartbeats_sent_total", "WebSocket pings sent.";
     Counter lag_notices = "lag_notices_total", "Lag messages sent to viewers.";

@@ -111,6 +111,22 @@ pub enum ServerMessage<'a> {
     },
 }
 
+/// The codes of errors that viewers are told. Source: sections 4 and 6 of the contract.
+pub const ERROR_CODES: [&str; 12] = [
+    "FORBIDDEN",
+    "INVALID_CURSOR",
+    "INVALID_FILTERS",
+    "INVALID_MESSAGE",
+    "RATE_LIMIT_EXCEEDED",
+    "TOKEN_EXPIRED",
+    "TOKEN_INVALID",
+    "TOKEN_MISSING",
+    "TOKEN_REVOKED",
+    "TOKEN_SUBJECT",
+    "TOO_MANY_SUBSCRIPTIONS",
+    "UNKNOWN_MESSAGE_TYPE",
+];
+
 /// What a viewer learns first. `serverTime` is the message's own time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ConnectionEstablished<'a> {
@@ -204,6 +220,17 @@ impl<'a> ServerMessage<'a> {
             Self::TokenRefreshed { .. } => "token_refreshed",
             Self::Unsubscribed { .. } => "unsubscribed",
         }
+    }
+
+    /// Where the code of an error stands in [`ERROR_CODES`]; past its end for one that is not there.
+    /// `None`: it is no error.
+    pub fn error_index(&self) -> Option<usize> {
+        let (Self::Error { code, .. } | Self::SubscriptionError { code, .. }) = self else {
+            return None;
+        };
+        let place = ERROR_CODES.iter().position(|known| known == code);
+        debug_assert!(place.is_some(), "{code} is not among the codes");
+        Some(place.unwrap_or(ERROR_CODES.len()))
     }
 
     fn id(&self) -> Option<&'a MessageId> {

@@ -27,7 +27,7 @@ pub use connect::{ConnectError, ConnectQuery, SubscribeScope, TreeMode};
 pub use cursor::{Cursor, CursorError};
 pub use encode::{encode_event, encode_replayed_event};
 pub use message::{
-    ConnectionEstablished, ConnectionLimits, ServerMessage, Subscribed, Subscription,
+    ConnectionEstablished, ConnectionLimits, ERROR_CODES, ServerMessage, Subscribed, Subscription,
     encode_message,
 };
 pub use publisher::{Nack, encode_ack, encode_nack, is_continue};

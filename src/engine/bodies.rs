@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::counters::HandshakeFailure;
+use crate::counters::{Awaited, HandshakeFailure};
 use crate::failpoint;
 use crate::hub::keyed::Key;
 use crate::hub::mail::Answer;
@@ -352,8 +352,12 @@ impl Core {
                 self.fail_handshake(key, HandshakeFailure::Timeout)
             }
             HttpState::Head if !http.out.is_empty() => self.let_go(now, key),
-            HttpState::Head if connection.spill.is_empty() => self.remove(key),
+            HttpState::Head if connection.spill.is_empty() => {
+                self.count_timeout(Awaited::Request);
+                self.remove(key);
+            }
             HttpState::Head => {
+                self.count_timeout(Awaited::Head);
                 let refused = Refused::new(
                     Refusal::RequestTimeout,
                     "the request head did not come in time",
@@ -376,6 +380,7 @@ impl Core {
                 if now.ms() < deadline_ms {
                     return self.set_deadline(key, deadline_ms);
                 }
+                self.count_timeout(Awaited::Body);
                 let refused =
                     Refused::new(Refusal::RequestTimeout, "the request body comes too slowly");
                 self.refuse_body(now, key, &refused);
@@ -392,7 +397,13 @@ impl Core {
             http.out.drain(..taken);
             return self.set_deadline(key, now.ms() + CLOSE_TIMEOUT_MS);
         }
+        self.count_timeout(Awaited::End);
         self.remove(key);
+    }
+
+    fn count_timeout(&self, awaited: Awaited) {
+        let timeouts = &self.stats.counters.http_timeouts;
+        timeouts.at(awaited as usize).add(1);
     }
 
     fn wait_for(&mut self, key: Key, pending: Pending) {

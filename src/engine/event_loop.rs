@@ -152,7 +152,8 @@ pub const WAKER: Token = Token(usize::MAX);
 const EVENTS_PER_POLL: usize = 1_024;
 const TICK_MS: u64 = 10;
 const WHEEL_SLOTS: usize = 4_096;
-/// A turn that took this long beyond its sleep means that the process itself was stopped.
+/// A turn that took this long held the core up; a sleep that took this long beyond what was asked
+/// for means that the process itself was stopped.
 const STALL_MS: u64 = 1_000;
 
 impl Core {
@@ -242,7 +243,7 @@ impl Core {
                 info!(core = self.index, "drained");
                 return Ok(());
             }
-            before = now;
+            before = self.check_turn(now);
         }
     }
 
@@ -299,6 +300,21 @@ impl Core {
         others.any(|core| self.backlog[core].is_empty() && self.hub.has_mail(core))
     }
 
+    // Whoever holds a core up in a turn holds up all who are on it. Returns the time at its end.
+    fn check_turn(&mut self, began: Now) -> Now {
+        let ended = self.options.clock.now();
+        let ms = ended.ms().saturating_sub(began.ms());
+        if ms > STALL_MS {
+            warn!(
+                core = self.index,
+                ms, "a turn took long: this core was held up"
+            );
+            self.stats.counters.stalls.add(1);
+            self.hub.handle_stall(ended);
+        }
+        ended
+    }
+
     // A process that was itself stopped does not blame its clients.
     fn check_stall(&mut self, before: Now, now: Now, timeout: Option<Duration>) {
         let slept_ms = timeout.map_or(u64::MAX, |timeout| timeout.as_millis() as u64);
@@ -308,6 +324,7 @@ impl Core {
                 ms = now.ms() - before.ms(),
                 "this process was stopped for a while"
             );
+            self.stats.counters.stalls.add(1);
             self.hub.handle_stall(now);
         }
     }

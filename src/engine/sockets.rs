@@ -92,7 +92,7 @@ impl Core {
             Ok(ticket) => ticket,
             Err(reason) => {
                 debug!(%reason, "a connection was not let in");
-                return turn_away(transport, reason);
+                return self.turn_away(transport, reason);
             }
         };
         let is_handshaking = transport.is_handshaking();
@@ -114,6 +114,21 @@ impl Core {
         if let Some(key) = key.filter(|_| is_handshaking) {
             self.begin_handshake(key, deadline_ms);
         }
+    }
+
+    // Tells a client why it is not let in, as far as the socket takes it at once; nothing was read of
+    // it. Under TLS there is nobody to tell yet.
+    fn turn_away(&self, mut transport: Transport, reason: super::admission::Refused) {
+        let refused = super::requests::not_admitted(reason);
+        let index = refused.refusal.index();
+        self.stats.counters.refusals.at(index).add(1);
+        if transport.is_handshaking() {
+            return;
+        }
+        let mut out = Vec::new();
+        super::answer::refuse(&mut out, &refused, Framing::default());
+        // Whether it can be written or not: the socket is closed.
+        let _ = transport.write(&out);
     }
 
     /// Registers a connection and sets its timer, if it speaks HTTP. `None`: the system refused.
@@ -497,21 +512,6 @@ fn web_socket(connections: &mut Keyed<Connection>, key: Key) -> Option<&mut WebS
         Protocol::WebSocket(socket) => Some(socket),
         Protocol::Http(_) => None,
     }
-}
-
-// Tells a client why it is not let in, as far as the socket takes it at once; nothing was read of it.
-fn turn_away(mut transport: Transport, reason: super::admission::Refused) {
-    if transport.is_handshaking() {
-        return;
-    }
-    let mut out = Vec::new();
-    super::answer::refuse(
-        &mut out,
-        &super::requests::not_admitted(reason),
-        Framing::default(),
-    );
-    // Whether it can be written or not: the socket is closed.
-    let _ = transport.write(&out);
 }
 
 fn reach_failpoint(outcome: &Result<Option<Incoming>, WireError>) {

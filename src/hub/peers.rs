@@ -352,6 +352,9 @@ impl Peers {
         let Some(viewer) = self.peers.find_mut(key).and_then(Peer::viewer_mut) else {
             return;
         };
+        if let Some(index) = message.error_index() {
+            self.stats.counters.viewer_errors.at(index).add(1);
+        }
         let mut text = Vec::new();
         encode_message(viewer.dialect, message, now.wall_ms, &mut text);
         match &mut viewer.early {

@@ -8,6 +8,7 @@ use std::{fs, io, thread};
 use arc_swap::ArcSwap;
 
 use crate::counters::{CoreStats, Vocabulary};
+use crate::dialect::ERROR_CODES;
 use crate::engine::{Clock, Page as EnginePage, Pages};
 use crate::event::RejectionCode;
 use crate::ops::health::{Faults, Health, Report};
@@ -109,6 +110,7 @@ fn vocabulary() -> Vocabulary {
         rejections: names(&RejectionCode::ALL, RejectionCode::as_str),
         refusals: names(&Refusal::ALL, Refusal::code),
         closes: names(&CloseReason::ALL, CloseReason::name),
+        viewer_errors: &ERROR_CODES,
     }
 }
 

@@ -92,6 +92,7 @@ const VOCABULARY: Vocabulary = Vocabulary {
     rejections: &["INVALID_JSON", "NO_AUDIENCE"],
     refusals: &["TOKEN_MISSING"],
     closes: &["normal", "slow"],
+    viewer_errors: &[],
 };
 
 fn cores() -> Vec<Arc<CoreStats>> {
