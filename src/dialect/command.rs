@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::{fmt, slice};
 
 use compact_str::CompactString;
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use super::strict::Strict;
 use super::{Cursor, CursorError, ServerMessage};
@@ -197,7 +197,7 @@ pub enum Complaint {
     #[error("type is missing or not a string")]
     NoType,
     /// `ping` with a `timestamp` that cannot be echoed.
-    #[error("data.timestamp is neither a number nor a string")]
+    #[error("data.timestamp is neither a string nor a number below 2^64")]
     PingTimestamp,
     /// `subscribe` without usable `filters`.
     #[error(transparent)]
@@ -282,9 +282,16 @@ fn read_ping(data: Option<&Value>) -> Result<Command, Complaint> {
         Some(_) => return Err(Complaint::Data),
     };
     match echo {
+        Some(Value::Number(number)) if is_rounded(&number) => Err(Complaint::PingTimestamp),
         None | Some(Value::Number(_) | Value::String(_)) => Ok(Command::Ping { echo }),
         Some(_) => Err(Complaint::PingTimestamp),
     }
+}
+
+/// Whether a number is an integer that did not fit, and so would come back as another one.
+fn is_rounded(number: &Number) -> bool {
+    let float = number.as_f64().filter(|_| number.is_f64());
+    float.is_some_and(|float| float.abs() >= 2_f64.powi(63))
 }
 
 fn read_refresh_token(data: Option<&Value>) -> Result<Command, Complaint> {
@@ -530,6 +537,11 @@ mod tests {
         );
         check(
             r#"{"id":1,"type":"ping","data":{"timestamp":null}}"#,
+            json!(1),
+        );
+        // It would come back as another number.
+        check(
+            r#"{"id":1,"type":"ping","data":{"timestamp":18446744073709551616}}"#,
             json!(1),
         );
         check(r#"{"id":1,"type":"refresh_token"}"#, json!(1));
