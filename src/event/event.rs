@@ -171,3 +171,30 @@ impl Partition {
         self.cores
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CORES: usize = 8;
+
+    /// Row A31 of the attack table: ids that all meet on one core of a process are spread by the
+    /// seed of the next as any others are.
+    #[test]
+    fn a31_ids_mined_against_one_seed_are_spread_by_another() {
+        let known = Partition::new(CORES, 1);
+        let is_mined = |id: &String| known.core_of(StreamKind::User, id) == 0;
+        let ids = (0..).map(|n| format!("mined-{n}"));
+        let mined: Vec<String> = ids.filter(is_mined).take(20_000).collect();
+        for seed in [2, 3, 1 << 63, u64::MAX] {
+            let partition = Partition::new(CORES, seed);
+            let mut loads = [0_usize; CORES];
+            for id in &mined {
+                loads[partition.core_of(StreamKind::User, id)] += 1;
+            }
+            let mean = mined.len() / CORES;
+            let bounds = mean * 8 / 10..mean * 12 / 10;
+            assert!(loads.iter().all(|load| bounds.contains(load)), "{loads:?}");
+        }
+    }
+}

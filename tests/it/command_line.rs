@@ -4,10 +4,11 @@ use std::net::TcpListener;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
+use std::thread::JoinHandle;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Server, Viewer, kind, run, run_with, sightline};
+use crate::harness::{Server, Viewer, check_secrecy, kind, run, run_with, sightline};
 
 const KEY: &str = "auth.jwt_secret = \"a secret that has more than 32 bytes in it\"\n";
 
@@ -167,13 +168,13 @@ fn what_serve_dev_prints_works_when_pasted() {
         .current_dir(folder.path());
     let mut dev = dev
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let lines = BufReader::new(dev.stdout.take().unwrap())
         .lines()
         .map_while(Result::ok);
-    let _dev = Kill(dev);
+    let _dev = Watched::new(dev);
     // The commands come in this order; the last is that of node in the other dialect.
     let commands: Vec<String> = lines
         .filter(|line| !line.starts_with('#') && !line.is_empty())
@@ -242,7 +243,7 @@ fn what_serve_dev_prints_works_when_pasted() {
 /// A `tail` that runs until it is dropped.
 struct Tail {
     lines: Box<dyn Iterator<Item = String>>,
-    _child: Kill,
+    _child: Watched,
 }
 
 impl Tail {
@@ -251,12 +252,13 @@ impl Tail {
         let mut child = command
             .args(arguments)
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Self {
             lines: Box::new(lines.map_while(Result::ok)),
-            _child: Kill(child),
+            _child: Watched::new(child),
         }
     }
 
@@ -265,11 +267,28 @@ impl Tail {
     }
 }
 
-struct Kill(Child);
+/// A command that is ended with the test, and says no token on standard error until then.
+struct Watched {
+    child: Child,
+    said: Option<JoinHandle<String>>,
+}
 
-impl Drop for Kill {
+impl Watched {
+    fn new(mut child: Child) -> Self {
+        let stderr = child.stderr.take().unwrap();
+        let said = std::thread::spawn(|| std::io::read_to_string(stderr).unwrap());
+        let said = Some(said);
+        Self { child, said }
+    }
+}
+
+impl Drop for Watched {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let said = self.said.take().map(|said| said.join().unwrap());
+        if !std::thread::panicking() {
+            check_secrecy("standard error", &said.unwrap_or_default());
+        }
     }
 }

@@ -336,43 +336,6 @@ fn refusals_have_their_status_code_headers_and_close() {
 }
 
 #[test]
-fn an_upgrade_by_another_method_or_version_is_refused() {
-    let server = Server::start("");
-    let token = server.viewer_token("alice", &[]);
-    for (from, to) in [("GET ", "POST "), ("HTTP/1.1", "HTTP/1.0")] {
-        let upgrade = crate::harness::upgrade_request("/keen", &token);
-        let upgrade = String::from_utf8(upgrade).unwrap().replacen(from, to, 1);
-        let mut http = server.http();
-        http.send(upgrade.as_bytes());
-        assert_eq!(
-            http.receive().refusal(),
-            (400, "BAD_REQUEST".into()),
-            "{to}"
-        );
-        assert!(http.is_over());
-    }
-}
-
-#[test]
-fn the_first_frame_may_come_with_the_upgrade() {
-    let server = Server::start("");
-    // Whichever core accepts it, and whichever owns the user.
-    for user in 0..16 {
-        let token = server.viewer_token(&format!("user-{user}"), &[]);
-        let ping = crate::harness::text_frame(r#"{"type":"ping","id":"early"}"#);
-        let mut socket = crate::harness::RawSocket::open(&server, "/observatory", &token, &ping);
-        assert!(
-            socket
-                .next_answer()
-                .text()
-                .contains("connection_established")
-        );
-        let pong = socket.next_answer();
-        assert!(pong.text().contains(r#""id":"early""#), "{}", pong.text());
-    }
-}
-
-#[test]
 fn a_connection_may_ask_before_it_is_upgraded() {
     let server = Server::start("");
     let livez = request("GET", "/livez", &[], b"");

@@ -16,6 +16,7 @@ mod echo;
 mod envelopes;
 mod faults;
 mod handshake;
+mod hostile;
 mod keys;
 mod lifetime;
 mod node_client;

@@ -41,7 +41,7 @@ fn publish_until(
 }
 
 #[test]
-fn a_viewer_that_stops_reading_is_closed_at_its_bound() {
+fn a27_a_viewer_that_stops_reading_is_closed_at_its_bound() {
     let server = Server::start(&format!("limits.outbox_bytes_max = {BOUND}"));
     let token = server.viewer_token("alice", &[]);
     let mut slow = RawSocket::open(&server, "/keen", &token, b"");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{DEADLINE, Stream};
+use super::{DEADLINE, Stream, check_secrecy};
 
 /// A connection over which requests go.
 pub struct Http {
@@ -72,7 +72,9 @@ impl Http {
             );
         };
         let head: Vec<u8> = self.rest.drain(..end).collect();
-        let mut answer = Answer::of_head(std::str::from_utf8(&head).unwrap());
+        let head = std::str::from_utf8(&head).unwrap();
+        check_secrecy("the head of an answer", head);
+        let mut answer = Answer::of_head(head);
         let is_bodyless = matches!(answer.status, 100..200 | 204) || method == "HEAD";
         assert!(
             answer.header("content-length").is_none() || !matches!(answer.status, 100..200 | 204),
@@ -85,6 +87,7 @@ impl Http {
                 .parse()
                 .unwrap();
             answer.body = self.take(length);
+            check_secrecy("an answer", &String::from_utf8_lossy(&answer.body));
         }
         answer
     }

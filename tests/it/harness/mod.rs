@@ -3,6 +3,7 @@
 mod http;
 mod node;
 mod raw;
+mod secrecy;
 mod server;
 mod stream;
 mod tls;
@@ -17,6 +18,7 @@ pub use self::node::{Heard, NodeClient};
 pub use self::raw::{
     Frame, RawSocket, close_frame, deflate, deflated_frame, masked, text_frame, upgrade_request,
 };
+pub use self::secrecy::{NO_TOKEN, check_secrecy};
 pub use self::server::{Server, Setup, Token, run, run_with, sightline};
 pub use self::stream::Stream;
 pub use self::tls::{Authority, TlsStream};

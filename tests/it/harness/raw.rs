@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 
-use super::{Answer, Server, Stream, request};
+use super::{Answer, Server, Stream, check_secrecy, request};
 
 /// An upgraded connection that does only what it is told: it answers no ping.
 pub struct RawSocket {
@@ -36,7 +36,9 @@ impl Frame {
     /// The text of a message.
     pub fn text(&self) -> &str {
         assert_eq!(self.opcode, TEXT, "{self:?}");
-        std::str::from_utf8(&self.payload).unwrap()
+        let text = std::str::from_utf8(&self.payload).unwrap();
+        check_secrecy("a message", text);
+        text
     }
 }
 
@@ -107,7 +109,9 @@ impl RawSocket {
         loop {
             if let Some(at) = self.rest.windows(4).position(|four| four == b"\r\n\r\n") {
                 let head: Vec<u8> = self.rest.drain(..at + 4).collect();
-                return Answer::of_head(std::str::from_utf8(&head).unwrap());
+                let head = std::str::from_utf8(&head).unwrap();
+                check_secrecy("the head of an answer", head);
+                return Answer::of_head(head);
             }
             assert!(self.read(), "no answer");
         }

@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 use sightline::auth::{MintOptions, Permission, SigningKey, mint};
 use tempfile::TempDir;
 
-use super::{Answer, Authority, DEADLINE, Http, eventually, now_s, request, text};
+use super::{Answer, Authority, DEADLINE, Http, check_secrecy, eventually, now_s, request, text};
 
 /// The secret that servers here are given.
 pub const SECRET: &str = "a secret of these tests, which is long enough";
 
-/// A server that runs. Dropping it ends it and looks through its log: no token and no panic may
-/// be in there.
+/// A server that runs. Dropping it ends it and looks through its log: each line is an object of
+/// short fields, and no token and no panic may be in there.
 pub struct Server {
     child: Child,
     log: Arc<Log>,
@@ -46,6 +46,8 @@ pub struct Setup<'a> {
     pub flags: &'a [&'a str],
     /// It speaks TLS, with a certificate for this machine.
     pub tls: bool,
+    /// What is logged.
+    pub log_level: &'a str,
     /// What a shell does before it becomes the server.
     pub before: Option<&'a str>,
     /// A panic in the log is what the test is about.
@@ -61,6 +63,7 @@ impl Default for Setup<'_> {
             key: "",
             flags: &[],
             tls: false,
+            log_level: "debug",
             before: None,
             may_panic: false,
         }
@@ -134,7 +137,7 @@ impl Server {
             }
         };
         command
-            .args(["serve", "--log-level", "debug", "--config"])
+            .args(["serve", "--log-level", setup.log_level, "--config"])
             .arg(&file)
             .args(setup.flags);
         command.current_dir(folder.path()).stdin(Stdio::null());
@@ -177,7 +180,7 @@ impl Server {
         text
     }
 
-    /// Takes note of a secret that must not appear in the log.
+    /// Takes note of a further secret that must not appear in the log.
     pub fn watch_for(&self, secret: &str) {
         self.tokens.lock().unwrap().push(secret.to_string());
     }
@@ -283,9 +286,24 @@ impl Server {
         eventually("the server ends", || self.child.try_wait().unwrap())
     }
 
+    /// Bytes of it in memory.
+    pub fn resident_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes = line.unwrap().trim().strip_suffix(" kB").unwrap();
+        kibibytes.trim().parse::<u64>().unwrap() * 1_024
+    }
+
+    /// What it has logged so far.
+    pub fn log_lines(&self) -> Vec<String> {
+        self.log.lines.lock().unwrap().found.clone()
+    }
+
     fn check_log(&self) {
         let lines = self.log.lines.lock().unwrap();
         for line in &lines.found {
+            check_line(line);
             for token in self.tokens.lock().unwrap().iter() {
                 let signature = token.rsplit('.').next().unwrap();
                 assert!(!line.contains(signature), "a token was logged: {line}");
@@ -355,6 +373,20 @@ impl Log {
     }
 }
 
+// Whatever a peer sent, a line is one object of short fields, and shows as it is.
+fn check_line(line: &str) {
+    check_secrecy("the log", line);
+    let is_shown_as_it_is = |character: char| !character.is_control() && character != '\u{2028}';
+    assert!(line.chars().all(is_shown_as_it_is), "{line:?}");
+    let object: Value =
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line:?}"));
+    for (name, value) in object.as_object().unwrap() {
+        let bytes_max = if name == "message" { 2_048 } else { 256 };
+        let is_short = value.as_str().is_none_or(|text| text.len() <= bytes_max);
+        assert!(is_short, "{line}");
+    }
+}
+
 fn has_message(line: &str, message: &str) -> bool {
     let line: Value = serde_json::from_str(line).unwrap_or_default();
     line["message"] == message
@@ -417,11 +449,16 @@ pub fn run_with(folder: &Path, arguments: &[&str], input: &str) -> Ending {
         }
         std::thread::sleep(std::time::Duration::from_millis(5));
     };
-    Ending {
+    let ending = Ending {
         code: status.code(),
         out: out.join().unwrap(),
         err: err.join().unwrap(),
+    };
+    check_secrecy("standard error", &ending.err);
+    if arguments[0] != "token" {
+        check_secrecy("standard output", &ending.out);
     }
+    ending
 }
 
 fn read_all(stream: &mut impl Read) -> String {

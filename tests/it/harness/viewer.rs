@@ -6,7 +6,7 @@ use tungstenite::handshake::client::Response;
 use tungstenite::http::header::{HeaderName, HeaderValue};
 use tungstenite::{Error, HandshakeError, Message, WebSocket};
 
-use super::{Server, Stream};
+use super::{Server, Stream, check_secrecy};
 
 /// A viewer. Reads answer pings on the way, as a browser does.
 pub struct Viewer {
@@ -98,7 +98,10 @@ impl Viewer {
     pub fn try_next(&mut self) -> Result<String, u16> {
         loop {
             match self.socket.read() {
-                Ok(Message::Text(text)) => return Ok(text.to_string()),
+                Ok(Message::Text(text)) => {
+                    check_secrecy("a message", &text);
+                    return Ok(text.to_string());
+                }
                 Ok(Message::Close(frame)) => {
                     // The answer to it, for which the server waits.
                     let _ = self.socket.flush();

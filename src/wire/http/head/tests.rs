@@ -346,3 +346,24 @@ proptest! {
         let _ = parse(&[front, &bytes, b"\r\n\r\n"].concat());
     }
 }
+
+/// Row A4 of the attack table: a head of one-byte packets is searched once, as a whole one is, and
+/// parsed once.
+#[test]
+fn a4_no_byte_of_a_head_is_searched_twice() {
+    let lines: String = (0..60)
+        .map(|n| format!("X{n}: {}\r\n", "y".repeat(120)))
+        .collect();
+    let request = get(&lines);
+    assert!(request.len() > HEAD_BYTES_MAX * 9 / 10);
+    let mut parser = HeadParser::default();
+    let mut searched = 0;
+    for end in 1..request.len() {
+        let before = parser.searched;
+        let waiting = parser.handle_bytes(&request.as_bytes()[..end]).unwrap();
+        assert!(waiting.is_none(), "nothing is parsed before the end");
+        searched += end - before;
+        assert_eq!(parser.searched, end);
+    }
+    assert_eq!(searched, request.len() - 1);
+}
