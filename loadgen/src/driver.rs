@@ -6,23 +6,24 @@
 //! empty (a short read says so) or its turn is over, and in the latter case it is read again in
 //! the next turn. What deliveries mean is `record`'s business, what is due `publish`'s.
 
-use std::collections::BTreeMap;
-use std::io::{self, Read as _};
-use std::net::SocketAddr;
+use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
 use hdrhistogram::Histogram;
-use mio::{Events, Interest, Poll, Token};
+use mio::Token;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 
-use crate::client::MaskSequence;
-use crate::inbox::Inbox;
-use crate::link::{Link, Role, State};
+use crate::frames::MaskSequence;
+use crate::inbox::{Codec, Inbox};
+use crate::inflate::Inflater;
+use crate::link::{Link, Role, Server, State};
+use crate::phase::{Phase, PhaseOutcome};
+use crate::poller::Poller;
 use crate::proc::Process;
 use crate::publish::{Sender, Start};
-use crate::record::{GroupRecord, Subscription, latency_histogram};
-use crate::schedule::Schedule;
-use crate::timer::Timer;
+use crate::record::{Subscription, latency_histogram};
+use crate::tls::TlsHandshakes;
+use crate::upgrade::Extension;
 
 /// Why the generator could not do its work; a bad delivery is no error but a result.
 #[derive(Debug, thiserror::Error)]
@@ -53,10 +54,10 @@ pub(crate) enum DriverError {
 /// What the driver has to know of the server, and how it treats it.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    /// Where to connect.
-    pub(crate) address: SocketAddr,
-    /// The `Host` header.
-    pub(crate) host: String,
+    /// Where and how to connect.
+    pub(crate) server: Server,
+    /// What subscribers offer; publishers offer nothing.
+    pub(crate) extension: Extension,
     /// Whether a subscriber is ready only after `connection_established`.
     pub(crate) greets: bool,
     /// Whether publishing is acknowledged.
@@ -83,58 +84,14 @@ pub(crate) struct Connected {
     pub(crate) seconds: f64,
     /// From each dial to its connection being open.
     pub(crate) handshake_ns: Histogram<u64>,
-}
-
-/// One stretch of load, with a beginning and an end.
-#[derive(Debug)]
-pub(crate) struct Phase {
-    /// Its number in the markers.
-    pub(crate) run: u32,
-    /// Filling of each event.
-    pub(crate) pad_bytes: usize,
-    /// What to send when.
-    pub(crate) schedule: Schedule,
-    /// How long to wait for deliveries after the last intended time.
-    pub(crate) drain: Duration,
-}
-
-/// What came of a phase.
-#[derive(Debug)]
-pub(crate) struct PhaseOutcome {
-    /// The deliveries, by group.
-    pub(crate) groups: Vec<GroupRecord>,
-    /// The first delivery's text, and its frame's bytes.
-    pub(crate) first_delivery: Option<(Vec<u8>, usize)>,
-    /// Events sent.
-    pub(crate) sent: u64,
-    /// Events sent and not acknowledged by a server that acknowledges.
-    pub(crate) unsettled: u64,
-    /// Refused events by code.
-    pub(crate) nacks: BTreeMap<String, u64>,
-    /// Messages other than deliveries, by type.
-    pub(crate) others: BTreeMap<String, u64>,
-    /// How late each event was sent.
-    pub(crate) slip_ns: Histogram<u64>,
-    /// From the first intended time to the last delivery (or to giving up).
-    pub(crate) seconds: f64,
-    /// The share of that time in which the generator had something to do, 0 to 1.
-    pub(crate) busy: f64,
-    /// CPU time of the watched server over the phase; unknown where threads have ended in it.
-    pub(crate) server_cpu_ns: Option<u64>,
-    /// Resident memory of the watched server at the end.
-    pub(crate) server_rss_bytes: Option<u64>,
-    /// Why the phase was broken off before its end.
-    pub(crate) aborted: Option<String>,
-    /// Connections that have ended, the first few with the reason.
-    pub(crate) closed: Vec<String>,
+    /// How many of them were TLS.
+    pub(crate) tls_handshakes: TlsHandshakes,
 }
 
 /// The generator's loop and all its connections.
 pub(crate) struct Driver {
     settings: Settings,
-    poll: Poll,
-    timer: Timer,
-    events: Events,
+    poller: Poller,
     work: Vec<Work>,
     /// Connections whose socket may hold more than their turn allowed to read.
     unfinished: Vec<usize>,
@@ -145,11 +102,11 @@ pub(crate) struct Driver {
     touched: Vec<usize>,
     /// What the latest event's publisher had not got rid of before.
     backlog_bytes: usize,
-    buffer: Box<[u8]>,
-    clock: Instant,
-    now_ns: u64,
-    idle_ns: u64,
-    masks: MaskSequence,
+    /// What the socket gave.
+    received: Box<[u8]>,
+    /// The same, decrypted.
+    opened: Vec<u8>,
+    codec: Codec,
     sender: Option<Sender>,
     inbox: Inbox,
 }
@@ -162,24 +119,21 @@ impl Driver {
         subscriptions: Vec<Subscription>,
         groups: usize,
     ) -> Result<Self, DriverError> {
-        let poll = Poll::new().map_err(io_error("epoll"))?;
-        let timer = Timer::new(poll.registry(), TIMER).map_err(io_error("timer"))?;
         Ok(Self {
             settings,
-            poll,
-            timer,
-            events: Events::with_capacity(EVENTS_PER_POLL),
-            work: Vec::with_capacity(EVENTS_PER_POLL),
+            poller: Poller::new().map_err(io_error("epoll"))?,
+            work: Vec::new(),
             unfinished: Vec::new(),
             links: Vec::new(),
             publishers: Vec::new(),
             touched: Vec::new(),
             backlog_bytes: 0,
-            buffer: vec![0; READ_BYTES].into_boxed_slice(),
-            clock: Instant::now(),
-            now_ns: 0,
-            idle_ns: 0,
-            masks: MaskSequence::new(),
+            received: vec![0; READ_BYTES].into_boxed_slice(),
+            opened: Vec::new(),
+            codec: Codec {
+                masks: MaskSequence::new(),
+                inflater: Inflater::new(),
+            },
             sender: None,
             inbox: Inbox::new(subscriptions, groups),
         })
@@ -192,22 +146,21 @@ impl Driver {
             .iter()
             .filter(|dial| matches!(dial.role, Role::Publisher(_)));
         self.inbox.expect_publishers(publishers.count());
-        self.tick();
-        let start_ns = self.now_ns;
+        let start_ns = self.poller.tick();
         let (mut open, mut progress_ns) = (0, start_ns);
         while open < dials.len() {
             while self.links.len() < dials.len().min(open + self.settings.in_flight_max) {
                 self.dial(&dials[self.links.len()])?;
             }
-            self.turn(self.now_ns + CONNECT_POLL_NS)?;
-            self.tick();
+            self.turn(self.poller.now_ns() + CONNECT_POLL_NS)?;
+            let now_ns = self.poller.tick();
             if let Some(reason) = self.inbox.closures().into_iter().next() {
                 return Err(DriverError::Refused(reason));
             }
             let opened = self.inbox.handshake_ns.len() as usize;
             if opened > open {
-                (open, progress_ns) = (opened, self.now_ns);
-            } else if self.now_ns > progress_ns + CONNECT_PATIENCE_S * 1_000_000_000 {
+                (open, progress_ns) = (opened, now_ns);
+            } else if now_ns > progress_ns + CONNECT_PATIENCE_S * 1_000_000_000 {
                 let (wanted, seconds) = (dials.len(), CONNECT_PATIENCE_S);
                 return Err(DriverError::Stuck {
                     open,
@@ -218,18 +171,18 @@ impl Driver {
         }
         let handshake_ns = self.inbox.handshake_ns.clone();
         Ok(Connected {
-            seconds: (self.now_ns - start_ns) as f64 / 1e9,
+            seconds: (self.poller.now_ns() - start_ns) as f64 / 1e9,
             handshake_ns,
+            tls_handshakes: self.inbox.tls_handshakes,
         })
     }
 
     /// Answers what comes, and sends nothing of its own, for `duration`.
     pub(crate) fn hold(&mut self, duration: Duration) -> Result<(), DriverError> {
-        self.tick();
-        let until_ns = self.now_ns + duration.as_nanos() as u64;
-        while self.now_ns < until_ns {
+        let until_ns = self.poller.tick() + duration.as_nanos() as u64;
+        while self.poller.now_ns() < until_ns {
             self.turn(until_ns)?;
-            self.tick();
+            self.poller.tick();
         }
         Ok(())
     }
@@ -249,17 +202,16 @@ impl Driver {
         let cpu_before_ns = watch(server, Process::cpu_ns)?;
         let (start_ns, deadline_ns) = self.begin(phase);
         let aborted = self.drive(deadline_ns)?;
-        let seconds = self.now_ns.saturating_sub(start_ns).max(1) as f64 / 1e9;
-        let idle_seconds = self.idle_ns.saturating_sub(LEAD_NS) as f64 / 1e9;
+        let seconds = self.poller.now_ns().saturating_sub(start_ns).max(1) as f64 / 1e9;
+        let idle_seconds = self.poller.take_idle_ns().saturating_sub(LEAD_NS) as f64 / 1e9;
         let cpu_after_ns = watch(server, Process::cpu_ns)?;
         let server_rss_bytes = watch(server, Process::rss_bytes)?;
         let sender = self.sender.take();
         // What comes twice comes after what was awaited.
         self.hold(LINGER)?;
         let recorder = self.inbox.end();
-        let first_delivery = recorder.first_delivery();
         Ok(PhaseOutcome {
-            first_delivery: first_delivery.map(|(text, bytes)| (text.to_vec(), bytes)),
+            first_delivery: recorder.first_delivery().map(<[u8]>::to_vec),
             others: recorder.others().clone(),
             groups: recorder.finish(),
             sent: sender.as_ref().map_or(0, Sender::sent),
@@ -278,38 +230,33 @@ impl Driver {
     /// Sets up `phase`; returns when its first event is due, and when it is given up.
     fn begin(&mut self, phase: Phase) -> (u64, u64) {
         self.inbox.begin(&phase);
-        self.tick();
-        let at_ns = self.now_ns + LEAD_NS;
+        let at_ns = self.poller.tick() + LEAD_NS;
         let drain_ns = phase.drain.as_nanos() as u64;
         let deadline_ns = at_ns + phase.schedule.last_at_ns() + drain_ns;
         let wall_ms = wall_ms() + LEAD_NS / 1_000_000;
+        let start = Start { at_ns, wall_ms };
         let Phase {
             run,
-            pad_bytes,
+            filling,
             schedule,
             ..
         } = phase;
-        self.sender = Some(Sender::new(
-            run,
-            pad_bytes,
-            schedule,
-            Start { at_ns, wall_ms },
-        ));
-        self.idle_ns = 0;
+        self.sender = Some(Sender::new(run, filling, schedule, start));
+        self.poller.take_idle_ns();
         (at_ns, deadline_ns)
     }
 
     /// Turns until the phase is over; returns why it was broken off, if it was.
     fn drive(&mut self, deadline_ns: u64) -> Result<Option<String>, DriverError> {
         loop {
-            self.tick();
+            self.poller.tick();
             self.send_due();
             if let Some(reason) = self.abort_reason() {
                 return Ok(Some(reason));
             }
             let next_ns = self.sender.as_ref().and_then(Sender::next_ns);
             let is_complete = self.inbox.recorder.outstanding() == 0 && self.unsettled() == 0;
-            if next_ns.is_none() && (is_complete || self.now_ns > deadline_ns) {
+            if next_ns.is_none() && (is_complete || self.poller.now_ns() > deadline_ns) {
                 return Ok(None);
             }
             self.turn(next_ns.unwrap_or(deadline_ns + 1))?;
@@ -337,17 +284,16 @@ impl Driver {
     }
 
     fn dial(&mut self, dial: &Dial) -> Result<(), DriverError> {
-        let Settings { address, host, .. } = &self.settings;
-        let mut link = Link::dial(*address, host, &dial.path, dial.role, self.now_ns)
+        let extension = match dial.role {
+            Role::Publisher(_) => Extension::None,
+            Role::Subscriber(_) => self.settings.extension,
+        };
+        let (server, now_ns) = (&self.settings.server, self.poller.now_ns());
+        let mut link = Link::dial(server, &dial.path, extension, dial.role, now_ns)
             .map_err(io_error("connect"))?;
-        link.stream
-            .set_nodelay(true)
-            .map_err(io_error("TCP_NODELAY"))?;
         let token = Token(self.links.len());
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll
-            .registry()
-            .register(&mut link.stream, token, interest)
+        link.transport
+            .register(self.poller.registry(), token)
             .map_err(io_error("epoll"))?;
         if matches!(dial.role, Role::Publisher(_)) {
             self.publishers.push(token.0);
@@ -358,13 +304,14 @@ impl Driver {
 
     /// One turn: waits for readiness, at most until `until_ns`, and serves every ready socket.
     fn turn(&mut self, until_ns: u64) -> Result<(), DriverError> {
-        self.poll_events(Some(Duration::ZERO))?;
-        if self.events.is_empty() && self.unfinished.is_empty() {
-            self.wait(until_ns)?;
-        }
+        let polled = if self.unfinished.is_empty() {
+            self.poller.poll_until(until_ns)
+        } else {
+            self.poller.poll_now()
+        };
+        polled.map_err(io_error("epoll"))?;
         self.work.clear();
-        let sockets = self.events.iter().filter(|event| event.token() != TIMER);
-        self.work.extend(sockets.map(Work::from_event));
+        self.work.extend(self.poller.events().map(Work::from_event));
         self.work.extend(self.unfinished.drain(..).map(Work::read));
         for at in 0..self.work.len() {
             let work = self.work[at];
@@ -379,46 +326,12 @@ impl Driver {
         Ok(())
     }
 
-    /// Waits for the first event, at most until `until_ns`. The timer is set a little earlier,
-    /// for waking takes its time, and the rest of the way is spun.
-    fn wait(&mut self, until_ns: u64) -> Result<(), DriverError> {
-        self.tick();
-        let from_ns = self.now_ns;
-        while self.events.is_empty() && self.now_ns < until_ns {
-            let timeout = if until_ns - self.now_ns > SPIN_NS {
-                self.timer
-                    .arm(self.now_ns, until_ns - SPIN_NS)
-                    .map_err(io_error("timer"))?;
-                None
-            } else {
-                Some(Duration::ZERO)
-            };
-            self.poll_events(timeout)?;
-            self.tick();
-        }
-        self.idle_ns += self.now_ns - from_ns;
-        Ok(())
-    }
-
-    fn poll_events(&mut self, timeout: Option<Duration>) -> Result<(), DriverError> {
-        match self.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => {
-                Err(io_error("epoll")(error))
-            }
-            Ok(()) | Err(_) => Ok(()),
-        }
-    }
-
-    fn tick(&mut self) {
-        self.now_ns = self.clock.elapsed().as_nanos() as u64;
-    }
-
     /// Queues every event that is due, each as its own message, then writes them.
     fn send_due(&mut self) {
         let Some(sender) = &mut self.sender else {
             return;
         };
-        while let Some((user, text)) = sender.poll_event(self.now_ns) {
+        while let Some((user, text)) = sender.poll_event(self.poller.now_ns()) {
             let publisher = user as usize % self.publishers.len();
             let index = self.publishers[publisher];
             let link = &mut self.links[index];
@@ -427,9 +340,9 @@ impl Driver {
                 self.touched.push(index);
             }
             self.backlog_bytes = backlog_bytes;
-            link.queue(OpCode::Data(Data::Text), text, self.masks.next());
+            link.queue(OpCode::Data(Data::Text), text, self.codec.masks.next());
             self.inbox.acknowledgements.note_sent(publisher);
-            self.now_ns = self.clock.elapsed().as_nanos() as u64;
+            self.poller.tick();
         }
         while let Some(index) = self.touched.pop() {
             self.flush(index);
@@ -452,13 +365,13 @@ impl Driver {
             if link.state == State::Closed {
                 return;
             }
-            match link.stream.read(&mut self.buffer) {
+            match link.transport.receive(&mut self.received) {
                 Ok(0) => return self.close(work.link, "the server ended the connection"),
                 Ok(bytes) => {
                     self.receive(work.link, bytes);
                     // A short read has emptied the socket, and the next byte is a new edge; but
                     // an end that came along with the bytes has had its edge.
-                    if bytes < self.buffer.len() && !work.is_ending {
+                    if bytes < self.received.len() && !work.is_ending {
                         return;
                     }
                 }
@@ -472,28 +385,34 @@ impl Driver {
 
     /// Takes the first `bytes` of the buffer as the next bytes of connection `index`.
     fn receive(&mut self, index: usize, bytes: usize) {
-        self.tick();
-        let now_ns = self.now_ns;
-        let greets = self.settings.greets;
-        let link = &mut self.links[index];
-        let input = &self.buffer[..bytes];
-        let result = if matches!(link.state, State::Upgrading { .. }) {
-            link.handle_response(input).and_then(|rest| match rest {
-                Some(rest) => {
-                    self.inbox.handle_upgraded(link, greets, now_ns);
-                    self.inbox.read(link, &rest, now_ns, &mut self.masks)
-                }
-                None => Ok(()),
-            })
-        } else {
-            self.inbox.read(link, input, now_ns, &mut self.masks)
-        };
-        if let Err(error) = result {
-            self.close(index, &error.to_string());
-        } else if self.links[index].backlog_bytes() > 0 {
+        self.poller.tick();
+        if let Err(reason) = self.read(index, bytes) {
+            self.close(index, &reason);
+        } else if self.links[index].wants_write() {
             self.flush(index);
         }
         self.stall();
+    }
+
+    /// Errors: why the connection is of no use any more.
+    fn read(&mut self, index: usize, bytes: usize) -> Result<(), String> {
+        let now_ns = self.poller.now_ns();
+        let link = &mut self.links[index];
+        let (inbox, codec) = (&mut self.inbox, &mut self.codec);
+        let received = &self.received[..bytes];
+        let opened = link.transport.open(received, &mut self.opened);
+        let text = opened.map_err(|error| error.to_string())?;
+        if !matches!(link.state, State::Upgrading(_)) {
+            let read = inbox.read(link, text, now_ns, codec);
+            return read.map_err(|error| error.to_string());
+        }
+        let answered = link.handle_response(text);
+        let Some(rest) = answered.map_err(|error| error.to_string())? else {
+            return Ok(());
+        };
+        inbox.handle_upgraded(link, self.settings.greets, now_ns);
+        let read = inbox.read(link, &rest, now_ns, codec);
+        read.map_err(|error| error.to_string())
     }
 
     fn stall(&self) {
@@ -509,7 +428,7 @@ impl Driver {
         let link = &mut self.links[index];
         self.inbox.note_closed(link, reason);
         // The socket goes when the link does; until then it must not wake the loop.
-        let _ = self.poll.registry().deregister(&mut link.stream);
+        let _ = link.transport.deregister(self.poller.registry());
     }
 }
 
@@ -545,14 +464,9 @@ impl Work {
     }
 }
 
-/// The timer's token; links count from 0.
-const TIMER: Token = Token(usize::MAX);
-const EVENTS_PER_POLL: usize = 1024;
 /// Bytes of one read: some 600 frames of a saturated stream.
 const READ_BYTES: usize = 256 * 1024;
 const READS_PER_TURN: usize = 4;
-/// How long before an event's time the loop stops sleeping.
-const SPIN_NS: u64 = 100_000;
 /// From the beginning of a phase to its first event.
 const LEAD_NS: u64 = 20_000_000;
 const LINGER: Duration = Duration::from_millis(100);

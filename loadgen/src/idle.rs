@@ -65,8 +65,11 @@ impl IdleReport {
     pub(crate) fn lines(&self) -> Vec<String> {
         let handshakes = &self.handshakes;
         let mut line = format!(
-            "idle {} users {} conns: {:.0} handshakes/s",
-            self.users, handshakes.connections, handshakes.per_second
+            "idle {} users {} conns: {:.0} handshakes/s{}",
+            self.users,
+            handshakes.connections,
+            handshakes.per_second,
+            handshakes.tls.text()
         );
         for (name, _) in SHOWN
             .iter()

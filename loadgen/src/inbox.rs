@@ -6,11 +6,21 @@
 use hdrhistogram::Histogram;
 use tungstenite::protocol::frame::coding::{Control, OpCode};
 
-use crate::client::{ClientError, MaskSequence, Message};
-use crate::driver::Phase;
+use crate::frames::{FrameError, MaskSequence, Message};
+use crate::inflate::Inflater;
 use crate::link::{Link, Role, State};
+use crate::phase::Phase;
 use crate::publish::Acknowledgements;
-use crate::record::{Recorder, Subscription, latency_histogram, message_kind};
+use crate::record::{Received, Recorder, Subscription, latency_histogram, message_kind};
+use crate::tls::TlsHandshakes;
+
+/// What all connections share on the wire.
+pub(crate) struct Codec {
+    /// For what is sent.
+    pub(crate) masks: MaskSequence,
+    /// For what comes.
+    pub(crate) inflater: Inflater,
+}
 
 /// What the connections have brought.
 pub(crate) struct Inbox {
@@ -20,6 +30,8 @@ pub(crate) struct Inbox {
     pub(crate) acknowledgements: Acknowledgements,
     /// From the dial to being open, of each connection that is or was open.
     pub(crate) handshake_ns: Histogram<u64>,
+    /// How those were made that were TLS.
+    pub(crate) tls_handshakes: TlsHandshakes,
     subscriptions: Vec<Subscription>,
     groups: usize,
     has_lost_publisher: bool,
@@ -34,6 +46,7 @@ impl Inbox {
             recorder: Recorder::idle(&subscriptions, groups),
             acknowledgements: Acknowledgements::default(),
             handshake_ns: latency_histogram(),
+            tls_handshakes: TlsHandshakes::default(),
             subscriptions,
             groups,
             has_lost_publisher: false,
@@ -51,11 +64,11 @@ impl Inbox {
     pub(crate) fn begin(&mut self, phase: &Phase) {
         let Phase {
             run,
-            pad_bytes,
+            filling,
             schedule,
             ..
         } = phase;
-        self.recorder = Recorder::new(*run, *pad_bytes, &self.subscriptions, self.groups, schedule);
+        self.recorder = Recorder::new(*run, *filling, &self.subscriptions, self.groups, schedule);
     }
 
     /// Ends the phase; what comes after it is foreign to the next.
@@ -66,6 +79,10 @@ impl Inbox {
 
     /// The server has accepted the upgrade; where it `greets`, a subscriber awaits that.
     pub(crate) fn handle_upgraded(&mut self, link: &mut Link, greets: bool, now_ns: u64) {
+        if let Some(is_resumed) = link.transport.is_resumed() {
+            let TlsHandshakes { full, resumed } = &mut self.tls_handshakes;
+            *(if is_resumed { resumed } else { full }) += 1;
+        }
         if greets && matches!(link.role, Role::Subscriber(_)) {
             link.state = State::Greeting;
         } else {
@@ -82,11 +99,20 @@ impl Inbox {
         link: &mut Link,
         input: &[u8],
         now_ns: u64,
-        masks: &mut MaskSequence,
-    ) -> Result<(), ClientError> {
+        codec: &mut Codec,
+    ) -> Result<(), FrameError> {
         let mut reader = std::mem::take(&mut link.reader);
-        let result = reader.read(input, |message, wire_bytes| match message {
-            Message::Data(text) => self.handle_data(link, text, wire_bytes, now_ns),
+        let Codec { masks, inflater } = codec;
+        let result = reader.read(input, inflater, |message, wire_bytes| match message {
+            Message::Data { text, is_deflated } => {
+                let received = Received {
+                    text,
+                    wire_bytes,
+                    is_deflated,
+                    now_ns,
+                };
+                self.handle_data(link, &received);
+            }
             Message::Ping(payload) => {
                 link.queue(OpCode::Control(Control::Pong), payload, masks.next());
             }
@@ -97,22 +123,20 @@ impl Inbox {
         result
     }
 
-    fn handle_data(&mut self, link: &mut Link, text: &[u8], wire_bytes: usize, now_ns: u64) {
+    fn handle_data(&mut self, link: &mut Link, received: &Received<'_>) {
         if link.state == State::Greeting
-            && message_kind(text).as_deref() == Some("connection_established")
+            && message_kind(received.text).as_deref() == Some("connection_established")
         {
             link.state = State::Open;
             self.handshake_ns
-                .saturating_record(now_ns - link.dialled_ns);
+                .saturating_record(received.now_ns - link.dialled_ns);
             return;
         }
         match link.role {
-            Role::Subscriber(index) => {
-                self.recorder.handle_data(index, text, wire_bytes, now_ns);
-            }
+            Role::Subscriber(index) => self.recorder.handle_data(index, received),
             Role::Publisher(index) => {
-                if !self.acknowledgements.handle_reply(index, text) {
-                    self.recorder.count_other(text);
+                if !self.acknowledgements.handle_reply(index, received.text) {
+                    self.recorder.count_other(received.text);
                 }
             }
         }

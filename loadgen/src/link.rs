@@ -1,14 +1,15 @@
 //! One connection of the generator: its socket, how far its upgrade is, what it still has to
 //! send. What its messages mean is `driver`'s business.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::net::SocketAddr;
 
-use mio::net::TcpStream;
-use tungstenite::handshake::client::generate_key;
 use tungstenite::protocol::frame::coding::OpCode;
 
-use crate::client::{self, ClientError, FrameReader};
+use crate::frames::{self, FrameReader};
+use crate::tls::TlsClient;
+use crate::transport::Transport;
+use crate::upgrade::{Accepted, Extension, Upgrade, UpgradeError};
 
 /// What a connection is for; the index counts the connections of its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,13 +23,8 @@ pub(crate) enum Role {
 /// How far a connection is.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// The request is on its way; the key that it offered, and the answer so far.
-    Upgrading {
-        /// `Sec-WebSocket-Key`.
-        key: String,
-        /// The head of the answer, as far as it has come.
-        head: Vec<u8>,
-    },
+    /// The request is on its way.
+    Upgrading(Upgrade),
     /// Upgraded; `connection_established` has not come.
     Greeting,
     /// In use.
@@ -40,8 +36,8 @@ pub(crate) enum State {
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Link {
-    /// The socket, non-blocking.
-    pub(crate) stream: TcpStream,
+    /// The socket.
+    pub(crate) transport: Transport,
     /// What it is for.
     pub(crate) role: Role,
     /// How far it is.
@@ -55,26 +51,34 @@ pub(crate) struct Link {
     written: usize,
 }
 
+/// Where and how connections are made.
+#[derive(Debug, Clone)]
+pub(crate) struct Server {
+    /// The address.
+    pub(crate) address: SocketAddr,
+    /// The `Host` header.
+    pub(crate) host: String,
+    /// For `wss://`.
+    pub(crate) tls: Option<TlsClient>,
+}
+
 impl Link {
-    /// Begins to connect to `address` and queues the upgrade of `path`.
+    /// Begins to connect to `server` and queues the upgrade of `path`, which offers `extension`.
     /// Errors: the kernel refuses a socket or has no port left.
     pub(crate) fn dial(
-        address: SocketAddr,
-        host: &str,
+        server: &Server,
         path: &str,
+        extension: Extension,
         role: Role,
         now_ns: u64,
     ) -> io::Result<Self> {
-        let key = generate_key();
+        let upgrade = Upgrade::new(extension);
         Ok(Self {
-            stream: TcpStream::connect(address)?,
+            transport: Transport::connect(server.address, server.tls.as_ref())?,
             role,
-            outgoing: client::upgrade_request(host, path, &key),
+            outgoing: upgrade.request(&server.host, path),
             written: 0,
-            state: State::Upgrading {
-                key,
-                head: Vec::new(),
-            },
+            state: State::Upgrading(upgrade),
             reader: FrameReader::default(),
             dialled_ns: now_ns,
         })
@@ -82,18 +86,25 @@ impl Link {
 
     /// Takes bytes of the answer to the upgrade. Returns what follows it, once it is whole and
     /// accepted; the state is then up to the caller.
-    pub(crate) fn handle_response(&mut self, input: &[u8]) -> Result<Option<Vec<u8>>, ClientError> {
-        let State::Upgrading { key, head } = &mut self.state else {
+    pub(crate) fn handle_response(
+        &mut self,
+        input: &[u8],
+    ) -> Result<Option<Vec<u8>>, UpgradeError> {
+        let State::Upgrading(upgrade) = &mut self.state else {
             return Ok(Some(input.to_vec()));
         };
-        head.extend_from_slice(input);
-        let head_bytes = client::decode_response(head, key)?;
-        Ok(head_bytes.map(|bytes| head.split_off(bytes)))
+        let Some(Accepted { extension, rest }) = upgrade.handle_response(input)? else {
+            return Ok(None);
+        };
+        if extension == Extension::Deflate {
+            self.reader = FrameReader::inflating();
+        }
+        Ok(Some(rest))
     }
 
     /// Queues one masked frame; [`Link::flush`] sends it.
     pub(crate) fn queue(&mut self, opcode: OpCode, payload: &[u8], mask: [u8; 4]) {
-        client::encode_frame(&mut self.outgoing, opcode, payload, mask);
+        frames::encode_frame(&mut self.outgoing, opcode, payload, mask);
     }
 
     /// Bytes queued and not taken by the kernel.
@@ -101,16 +112,20 @@ impl Link {
         self.outgoing.len() - self.written
     }
 
+    /// Whether anything waits to be written.
+    pub(crate) fn wants_write(&self) -> bool {
+        self.backlog_bytes() > 0 || self.transport.wants_write()
+    }
+
     /// Writes what is queued until it is gone or the socket is full; in the second case the next
     /// writable edge is the time to go on.
     /// Errors: the connection is broken.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        while self.written < self.outgoing.len() {
-            match self.stream.write(&self.outgoing[self.written..]) {
-                Ok(bytes) => self.written += bytes,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
+        while self.wants_write() {
+            let bytes = self.transport.send(&self.outgoing[self.written..])?;
+            self.written += bytes;
+            if bytes == 0 {
+                break;
             }
         }
         // A full socket leaves its backlog in place until a good part of it is gone.

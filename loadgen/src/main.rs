@@ -1,18 +1,22 @@
 //! `loadgen`: open-loop load for servers that fan events out over WebSocket.
 //!
-//! `cli` reads what is asked for, `scenario` runs it, `driver` is the event loop. Pure parts:
-//! `schedule` (what is due when), `payload` (the events), `publish` (sending), `client` (the
-//! WebSocket protocol), `record` (checking deliveries), `report`, `summary`, `idle` and `hgrm`
-//! (results).
+//! `cli` reads what is asked for, `scenario` runs it, `driver` is the event loop over `link`,
+//! `transport`, `tls` and `poller`. Pure parts: `schedule` (what is due when), `payload` and `filling` (the events), `publish` (sending), `upgrade`, `frames` and
+//! `inflate` (the WebSocket protocol), `record` (checking deliveries), `report`, `summary`, `idle`
+//! and `hgrm` (results).
 
 mod cli;
-mod client;
 mod driver;
+mod filling;
+mod frames;
 mod hgrm;
 mod idle;
 mod inbox;
+mod inflate;
 mod link;
 mod payload;
+mod phase;
+mod poller;
 mod proc;
 mod publish;
 mod record;
@@ -22,7 +26,10 @@ mod schedule;
 mod summary;
 mod target;
 mod timer;
+mod tls;
 mod token;
+mod transport;
+mod upgrade;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -36,6 +43,7 @@ use crate::proc::Process;
 use crate::report::Verdict;
 use crate::scenario::{Load, ScenarioError};
 use crate::summary::Summary;
+use crate::upgrade::Extension;
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
@@ -81,7 +89,7 @@ fn load(
     server: &ServerArgs,
 ) -> Result<Verdict, Error> {
     let target = server.target()?;
-    let settings = server.settings(&target)?;
+    let settings = server.settings(&target, arguments.extension())?;
     let process = prepare(server)?;
     let mut runs = Vec::new();
     let mut unprinted = Ok(());
@@ -103,7 +111,7 @@ fn load(
 fn stay(arguments: &IdleArgs) -> Result<Verdict, Error> {
     let server = &arguments.server;
     let target = server.target()?;
-    let settings = server.settings(&target)?;
+    let settings = server.settings(&target, Extension::None)?;
     let process = prepare(server)?;
     let report = scenario::run_idle(&target, settings, arguments.idle(), process)?;
     print(&report.lines())?;

@@ -6,6 +6,9 @@
 //! unchanged, so the marker survives every envelope; it is found by its first six bytes.
 
 use memchr::memmem::Finder;
+use serde_json::Value;
+
+use crate::filling::Filling;
 
 /// What one event carries about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,19 +84,25 @@ impl MarkerFinder {
 }
 
 /// Appends the event as JSON text: a tool execution of `marker.user` at `timestamp_ms`, with
-/// `pad_bytes` of filling in `data.pad`. Its length depends on `pad_bytes` alone.
-pub(crate) fn write_event(out: &mut Vec<u8>, marker: &Marker, timestamp_ms: u64, pad_bytes: usize) {
+/// `filling` in `data.pad`. Its length depends on that of the filling alone.
+pub(crate) fn write_event(out: &mut Vec<u8>, marker: &Marker, timestamp_ms: u64, filling: Filling) {
     out.extend_from_slice(br#"{"event_type":"tool_execution","user_id":""#);
     out.extend_from_slice(user_name(marker.user).as_bytes());
     out.extend_from_slice(br#"","session_id":"s"#);
     push_digits(out, u64::from(marker.user), USER_DIGITS);
     out.extend_from_slice(br#"","timestamp":"#);
     push_digits(out, timestamp_ms, 13);
-    out.extend_from_slice(br#","data":{"#);
+    out.extend_from_slice(br#","data":"#);
+    write_data(out, marker, filling);
+    out.push(b'}');
+}
+
+fn write_data(out: &mut Vec<u8>, marker: &Marker, filling: Filling) {
+    out.push(b'{');
     marker.write_to(out);
     out.extend_from_slice(br#","tool_name":"Bash","pad":""#);
-    out.resize(out.len() + pad_bytes, b'x');
-    out.extend_from_slice(br#""}}"#);
+    filling.write_to(marker, out);
+    out.extend_from_slice(br#""}"#);
 }
 
 /// The name of user `user`, of fixed width; also the topic, whose number `atoi` reads.
@@ -101,20 +110,17 @@ pub(crate) fn user_name(user: u32) -> String {
     format!("u{user:06}")
 }
 
-/// Whether `text` is valid JSON that holds `marker` and `pad_bytes` of filling in its `data`.
+/// Whether `text` is valid JSON that holds `marker` and its `filling` in its `data`.
 /// Slow: for a sample of the deliveries.
-pub(crate) fn is_whole(text: &[u8], marker: &Marker, pad_bytes: usize) -> bool {
-    let Ok(event) = serde_json::from_slice::<serde_json::Value>(text) else {
-        return false;
-    };
-    let mut member = Vec::with_capacity(MARKER_BYTES);
-    marker.write_to(&mut member);
-    let value = &member[PREFIX.len()..MARKER_BYTES - 1];
-    let data = &event["data"];
-    let pad_is_whole = data["pad"]
-        .as_str()
-        .is_some_and(|pad| pad.len() == pad_bytes && pad.bytes().all(|byte| byte == b'x'));
-    pad_is_whole && data["lg"].as_str().is_some_and(|lg| lg.as_bytes() == value)
+pub(crate) fn is_whole(text: &[u8], marker: &Marker, filling: Filling) -> bool {
+    let parse = |text: &[u8]| serde_json::from_slice::<Value>(text).unwrap_or_default();
+    let mut sent = Vec::new();
+    write_data(&mut sent, marker, filling);
+    let (event, sent) = (parse(text), parse(&sent));
+    // A server may add members of its own to the data, but not change these.
+    ["lg", "pad"]
+        .iter()
+        .all(|name| event["data"][name] == sent[name])
 }
 
 /// Run numbers are below this: they have eight digits.
@@ -164,9 +170,14 @@ mod tests {
         intended_ns: 1_234_567_890_123_456,
     };
 
-    fn event(marker: &Marker, pad_bytes: usize) -> Vec<u8> {
+    fn event(marker: &Marker, letters: usize) -> Vec<u8> {
         let mut out = Vec::new();
-        write_event(&mut out, marker, 1_763_805_600_000, pad_bytes);
+        write_event(
+            &mut out,
+            marker,
+            1_763_805_600_000,
+            Filling::Letters(letters),
+        );
         out
     }
 
@@ -181,10 +192,12 @@ mod tests {
             json["data"]["lg"],
             "12345678:00000042:99999999:1234567890123456"
         );
-        assert!(is_whole(&text, &MARKER, 3));
-        assert!(!is_whole(&text, &MARKER, 4));
-        assert!(!is_whole(&text[1..], &MARKER, 3));
-        assert!(!is_whole(&text, &Marker { n: 1, ..MARKER }, 3));
+        let letters = Filling::Letters;
+        assert!(is_whole(&text, &MARKER, letters(3)));
+        assert!(!is_whole(&text, &MARKER, letters(4)));
+        assert!(!is_whole(&text, &MARKER, Filling::Text(3)));
+        assert!(!is_whole(&text[1..], &MARKER, letters(3)));
+        assert!(!is_whole(&text, &Marker { n: 1, ..MARKER }, letters(3)));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::Deserialize;
 
+use crate::filling::Filling;
 use crate::payload::{self, Marker};
 use crate::record::latency_histogram;
 use crate::schedule::Schedule;
@@ -25,7 +26,7 @@ pub(crate) struct Start {
 #[derive(Debug)]
 pub(crate) struct Sender {
     run: u32,
-    pad_bytes: usize,
+    filling: Filling,
     schedule: Schedule,
     start: Start,
     text: Vec<u8>,
@@ -34,12 +35,12 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    /// A sender of `schedule`'s events as phase `run`, with `pad_bytes` of filling in each.
-    pub(crate) fn new(run: u32, pad_bytes: usize, schedule: Schedule, start: Start) -> Self {
+    /// A sender of `schedule`'s events as phase `run`, with `filling` in each.
+    pub(crate) fn new(run: u32, filling: Filling, schedule: Schedule, start: Start) -> Self {
         let (text, slip_ns) = (Vec::new(), latency_histogram());
         Self {
             run,
-            pad_bytes,
+            filling,
             schedule,
             start,
             text,
@@ -69,7 +70,7 @@ impl Sender {
         };
         let timestamp_ms = self.start.wall_ms + due.at_ns / 1_000_000;
         self.text.clear();
-        payload::write_event(&mut self.text, &marker, timestamp_ms, self.pad_bytes);
+        payload::write_event(&mut self.text, &marker, timestamp_ms, self.filling);
         Some((due.user, &self.text))
     }
 
@@ -164,7 +165,7 @@ mod tests {
             at_ns: 5_000_000,
             wall_ms: 1_763_805_600_000,
         };
-        Sender::new(9, 10, Schedule::new(vec![lane]), start)
+        Sender::new(9, Filling::Letters(10), Schedule::new(vec![lane]), start)
     }
 
     #[test]

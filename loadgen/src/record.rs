@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use crate::filling::Filling;
 use crate::payload::{self, MarkerFinder};
 use crate::schedule::Schedule;
 
@@ -18,6 +19,19 @@ pub(crate) struct Subscription {
     pub(crate) user: u32,
     /// Index of the group under which its deliveries are counted.
     pub(crate) group: usize,
+}
+
+/// A message as it came to a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Received<'a> {
+    /// What it says, inflated.
+    pub(crate) text: &'a [u8],
+    /// Its bytes on the wire (under TLS: before that), frame headers included.
+    pub(crate) wire_bytes: usize,
+    /// Whether it came deflated.
+    pub(crate) is_deflated: bool,
+    /// When it was read, nanoseconds of the generator's clock.
+    pub(crate) now_ns: u64,
 }
 
 /// Deliveries that are not as they should be. Any but zero fails a run.
@@ -51,6 +65,10 @@ pub(crate) struct GroupRecord {
     pub(crate) delivered: u64,
     /// Bytes of all frames that delivered, headers included.
     pub(crate) frame_bytes: u64,
+    /// Bytes of their texts, inflated.
+    pub(crate) text_bytes: u64,
+    /// How many of them came deflated.
+    pub(crate) deflated: u64,
     /// What was wrong.
     pub(crate) violations: Violations,
     /// Nanoseconds from the intended send to the read that brought it.
@@ -61,22 +79,22 @@ pub(crate) struct GroupRecord {
 #[derive(Debug)]
 pub(crate) struct Recorder {
     run: u32,
-    pad_bytes: usize,
+    filling: Filling,
     finder: MarkerFinder,
     cursors: Vec<Cursor>,
     groups: Vec<GroupRecord>,
     outstanding: u64,
     until_sample: u32,
-    first_delivery: Option<(Vec<u8>, usize)>,
+    first_delivery: Option<Vec<u8>>,
     others: BTreeMap<String, u64>,
 }
 
 impl Recorder {
-    /// A recorder for phase `run`, in which `schedule` sends events of `pad_bytes` of filling to
+    /// A recorder for phase `run`, in which `schedule` sends events with `filling` to
     /// `subscriptions`, counted in `groups` groups.
     pub(crate) fn new(
         run: u32,
-        pad_bytes: usize,
+        filling: Filling,
         subscriptions: &[Subscription],
         groups: usize,
         schedule: &Schedule,
@@ -91,7 +109,7 @@ impl Recorder {
         }
         Self {
             run,
-            pad_bytes,
+            filling,
             finder: MarkerFinder::new(),
             outstanding: groups.iter().map(|group| group.expected).sum(),
             cursors,
@@ -106,21 +124,16 @@ impl Recorder {
     pub(crate) fn idle(subscriptions: &[Subscription], groups: usize) -> Self {
         Self::new(
             payload::RUNS,
-            0,
+            Filling::Letters(0),
             subscriptions,
             groups,
             &Schedule::new(Vec::new()),
         )
     }
 
-    /// Takes a message that came to subscriber `index` at `now_ns` in `wire_bytes`.
-    pub(crate) fn handle_data(
-        &mut self,
-        index: usize,
-        text: &[u8],
-        wire_bytes: usize,
-        now_ns: u64,
-    ) {
+    /// Takes a message that came to subscriber `index`.
+    pub(crate) fn handle_data(&mut self, index: usize, received: &Received<'_>) {
+        let text = received.text;
         let Some(marker) = self.finder.find(text) else {
             return self.count_other(text);
         };
@@ -140,17 +153,18 @@ impl Recorder {
             }
         }
         group.delivered += 1;
-        group.frame_bytes += wire_bytes as u64;
+        group.frame_bytes += received.wire_bytes as u64;
+        group.text_bytes += text.len() as u64;
+        group.deflated += u64::from(received.is_deflated);
         group
             .latency_ns
-            .saturating_record(now_ns.saturating_sub(marker.intended_ns));
+            .saturating_record(received.now_ns.saturating_sub(marker.intended_ns));
         self.outstanding -= 1;
         if self.until_sample == 0 {
             self.until_sample = SAMPLE_INTERVAL;
-            let is_whole = payload::is_whole(text, &marker, self.pad_bytes);
+            let is_whole = payload::is_whole(text, &marker, self.filling);
             group.violations.malformed += u64::from(!is_whole);
-            self.first_delivery
-                .get_or_insert_with(|| (text.to_vec(), wire_bytes));
+            self.first_delivery.get_or_insert_with(|| text.to_vec());
         }
         self.until_sample -= 1;
     }
@@ -160,11 +174,9 @@ impl Recorder {
         self.outstanding
     }
 
-    /// The first delivery of the phase: its text, and its frame's bytes.
-    pub(crate) fn first_delivery(&self) -> Option<(&[u8], usize)> {
-        self.first_delivery
-            .as_ref()
-            .map(|(text, wire_bytes)| (text.as_slice(), *wire_bytes))
+    /// The first delivery of the phase.
+    pub(crate) fn first_delivery(&self) -> Option<&[u8]> {
+        self.first_delivery.as_deref()
     }
 
     /// How many messages came that carry no marker, by their type.
@@ -196,6 +208,8 @@ impl GroupRecord {
             expected: 0,
             delivered: 0,
             frame_bytes: 0,
+            text_bytes: 0,
+            deflated: 0,
             violations: Violations::default(),
             latency_ns: latency_histogram(),
         }
@@ -305,7 +319,7 @@ mod tests {
     use std::time::Duration;
 
     const RUN: u32 = 7;
-    const PAD: usize = 4;
+    const PAD: Filling = Filling::Letters(4);
 
     /// User 1 gets five events on two connections, user 2 five on one, in another group.
     fn recorder() -> Recorder {
@@ -327,10 +341,19 @@ mod tests {
         out
     }
 
+    fn received(text: &[u8], now_ns: u64) -> Received<'_> {
+        Received {
+            text,
+            wire_bytes: 100,
+            is_deflated: false,
+            now_ns,
+        }
+    }
+
     fn deliver(recorder: &mut Recorder, index: usize, numbers: &[u32]) {
         let user = recorder.cursors[index].user;
         for n in numbers {
-            recorder.handle_data(index, &text(RUN, user, *n), 100, 3_000_000);
+            recorder.handle_data(index, &received(&text(RUN, user, *n), 3_000_000));
         }
     }
 
@@ -409,9 +432,9 @@ mod tests {
     #[test]
     fn event_of_another_user_or_run_is_foreign_and_delivers_nothing() {
         let mut recorder = recorder();
-        recorder.handle_data(0, &text(RUN, 2, 0), 100, 0);
-        recorder.handle_data(0, &text(RUN + 1, 1, 0), 100, 0);
-        recorder.handle_data(2, &text(RUN, 1, 0), 100, 0);
+        recorder.handle_data(0, &received(&text(RUN, 2, 0), 0));
+        recorder.handle_data(0, &received(&text(RUN + 1, 1, 0), 0));
+        recorder.handle_data(2, &received(&text(RUN, 1, 0), 0));
         let groups = recorder.finish();
         let foreign: Vec<_> = groups
             .iter()
@@ -424,7 +447,7 @@ mod tests {
     #[test]
     fn idle_recorder_calls_every_event_foreign() {
         let mut recorder = Recorder::idle(&[Subscription { user: 1, group: 0 }], 1);
-        recorder.handle_data(0, &text(RUN, 1, 0), 100, 0);
+        recorder.handle_data(0, &received(&text(RUN, 1, 0), 0));
         assert_eq!(recorder.finish()[0].violations.foreign, 1);
     }
 
@@ -446,8 +469,8 @@ mod tests {
         let x = changed.iter().rposition(|byte| *byte == b'x').unwrap();
         changed[x] = b'y';
         let mut recorder = recorder();
-        recorder.handle_data(0, &changed, 100, 0);
-        assert_eq!(recorder.first_delivery(), Some((changed.as_slice(), 100)));
+        recorder.handle_data(0, &received(&changed, 0));
+        assert_eq!(recorder.first_delivery(), Some(changed.as_slice()));
         assert_eq!(recorder.finish()[0].violations.malformed, 1);
     }
 
@@ -460,7 +483,7 @@ mod tests {
             r#"{"type":"cursor"}"#,
             "x",
         ] {
-            recorder.handle_data(0, text.as_bytes(), 10, 0);
+            recorder.handle_data(0, &received(text.as_bytes(), 0));
         }
         let others: Vec<_> = recorder
             .others()

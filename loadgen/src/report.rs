@@ -11,7 +11,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::driver::PhaseOutcome;
+use crate::phase::PhaseOutcome;
 use crate::record::{GroupRecord, Violations};
 use crate::scenario::{Group, Load};
 
@@ -71,6 +71,10 @@ pub(crate) struct GroupReport {
     events_per_second: f64,
     /// Mean of the frames that came, headers included.
     frame_bytes: f64,
+    /// Mean of their texts, inflated.
+    payload_bytes: f64,
+    /// How many of them came deflated.
+    deflated: u64,
     expected: u64,
     delivered: u64,
     #[serde(flatten)]
@@ -195,12 +199,15 @@ impl RunReport {
 impl GroupReport {
     fn new(group: &Group, record: GroupRecord, verdict: Verdict) -> Self {
         let stands = verdict == Verdict::Clean;
+        let mean = |bytes: u64| bytes as f64 / record.delivered.max(1) as f64;
         Self {
             name: group.name,
             users: group.users.len(),
             connections: group.connections(),
             events_per_second: group.events_per_second,
-            frame_bytes: record.frame_bytes as f64 / record.delivered.max(1) as f64,
+            frame_bytes: mean(record.frame_bytes),
+            payload_bytes: mean(record.text_bytes),
+            deflated: record.deflated,
             expected: record.expected,
             delivered: record.delivered,
             violations: record.violations,
@@ -222,13 +229,13 @@ impl GroupReport {
             malformed,
         } = self.violations;
         let mut line = format!(
-            "{scenario} {} {} users {} conns {:.1} ev/s {:.0} B: delivered {}/{} (lost {lost} \
+            "{scenario} {} {} users {} conns {:.1} ev/s {}: delivered {}/{} (lost {lost} \
              dup {duplicated} reordered {reordered} foreign {foreign} malformed {malformed})",
             self.name,
             self.users,
             self.connections,
             self.events_per_second,
-            self.frame_bytes,
+            self.size(),
             self.delivered,
             self.expected,
         );
@@ -242,6 +249,19 @@ impl GroupReport {
             line.push_str(" ms");
         }
         line
+    }
+
+    fn size(&self) -> String {
+        let Self {
+            frame_bytes,
+            payload_bytes,
+            deflated,
+            ..
+        } = self;
+        match deflated {
+            0 => format!("{frame_bytes:.0} B"),
+            _ => format!("{frame_bytes:.0} B for {payload_bytes:.0} ({deflated} deflated)"),
+        }
     }
 }
 
@@ -347,6 +367,7 @@ fn server_report(outcome: &PhaseOutcome, delivered: u64) -> Option<ServerReport>
 pub(crate) mod tests {
     use super::*;
     use crate::record::latency_histogram;
+    use crate::scenario::Size;
 
     pub(crate) fn histogram(samples: u64) -> Histogram<u64> {
         let mut histogram = latency_histogram();
@@ -380,7 +401,7 @@ pub(crate) mod tests {
             groups: vec![group],
             duration: Duration::from_secs(100),
             warmup: Duration::ZERO,
-            frame_bytes: 415,
+            size: Size::Frame(415),
             repeat: 1,
             publishers: 1,
             drain: Duration::from_secs(1),
@@ -396,6 +417,8 @@ pub(crate) mod tests {
             expected: 2000,
             delivered: 2000,
             frame_bytes: 830_000,
+            text_bytes: 4_096_000,
+            deflated: 0,
             violations: Violations::default(),
             latency_ns: histogram(2000),
         };
@@ -443,6 +466,15 @@ pub(crate) mod tests {
              reordered 0 foreign 0 malformed 0)  p50 5.001  p90 5.001  p99 5.001  max 5.001 ms  \
              server 5.00 µs CPU/delivery, 0 % CPU, RSS 3.0 MiB  20 deliveries/s",
         );
+    }
+
+    #[test]
+    fn deflated_frames_are_told_beside_what_they_say() {
+        let mut outcome = outcome();
+        outcome.groups[0].deflated = 2000;
+        let line = RunReport::new(&load(), outcome).lines("fanout").remove(0);
+        let size = " 415 B for 2048 (2000 deflated): delivered";
+        assert!(line.contains(size), "{line}");
     }
 
     #[test]

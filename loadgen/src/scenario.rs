@@ -8,11 +8,13 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-use crate::client::header_bytes;
-use crate::driver::{Connected, Dial, Driver, DriverError, Phase, PhaseOutcome, Settings};
+use crate::driver::{Connected, Dial, Driver, DriverError, Settings};
+use crate::filling::Filling;
+use crate::frames::header_bytes;
 use crate::idle::{IdleReport, MemoryReport};
 use crate::link::Role;
 use crate::payload::RUNS;
+use crate::phase::{Phase, PhaseOutcome};
 use crate::proc::Process;
 use crate::record::Subscription;
 use crate::report::{Bounds, RunReport};
@@ -34,10 +36,10 @@ pub(crate) enum ScenarioError {
     #[error(transparent)]
     Driver(#[from] DriverError),
     /// The envelope alone is larger.
-    #[error("frames of {wanted} bytes cannot be had: an event without filling takes {least}")]
-    FrameTooSmall {
+    #[error("{wanted} cannot be had: an event without filling takes {least}")]
+    TooSmall {
         /// As asked for.
-        wanted: usize,
+        wanted: Size,
         /// The smallest possible.
         least: usize,
     },
@@ -47,6 +49,24 @@ pub(crate) enum ScenarioError {
     /// A file in `/proc` of the watched server.
     #[error("/proc of the server: {0}")]
     Proc(#[from] std::io::Error),
+}
+
+/// How large the events are, as they come to a subscriber.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Size {
+    /// Bytes of a plain frame, header included; filled with one letter.
+    Frame(usize),
+    /// Bytes of the text before it is deflated or framed; filled with text.
+    Payload(usize),
+}
+
+impl std::fmt::Display for Size {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Frame(bytes) => write!(out, "frames of {bytes} bytes"),
+            Self::Payload(bytes) => write!(out, "payloads of {bytes} bytes"),
+        }
+    }
 }
 
 /// Users who are measured together.
@@ -71,8 +91,8 @@ pub(crate) struct Load {
     pub(crate) duration: Duration,
     /// Of the phase before them, which is checked and not measured.
     pub(crate) warmup: Duration,
-    /// Bytes of the frame that a subscriber gets, header included.
-    pub(crate) frame_bytes: usize,
+    /// Of each event.
+    pub(crate) size: Size,
     /// Measured phases.
     pub(crate) repeat: u32,
     /// Publisher connections, where the target leaves their number open.
@@ -109,14 +129,14 @@ pub(crate) fn run_load(
     let connected = driver.connect(&dials)?;
     driver.hold(SETTLE)?;
     let mut run = first_run();
-    let pad_bytes = calibrate(&mut driver, load, run)?;
+    let filling = calibrate(&mut driver, load, run)?;
     let mut run_phase = |duration| {
         run = (run + 1) % RUNS;
         let (schedule, drain) = (load.schedule(duration), load.drain);
         driver.run(
             Phase {
                 run,
-                pad_bytes,
+                filling,
                 schedule,
                 drain,
             },
@@ -162,7 +182,8 @@ pub(crate) fn run_idle(
         .map(|(before, after)| MemoryReport { before, after });
     let cpu_ns = cpu_before
         .zip(cpu_after)
-        .map(|(before, after)| after - before);
+        // Threads that have ended take their time with them.
+        .and_then(|(before, after)| after.checked_sub(before));
     Ok(IdleReport::new(
         idle,
         &connected,
@@ -229,27 +250,41 @@ const SETTLE: Duration = Duration::from_millis(300);
 /// Descriptors for everything that is no connection.
 const DESCRIPTORS_SPARE: u64 = 32;
 
-/// Sends one event without filling and returns the filling by which the frames that subscribers
-/// get will be `load.frame_bytes` long, whatever envelope the server puts around the event.
-fn calibrate(driver: &mut Driver, load: &Load, run: u32) -> Result<usize, ScenarioError> {
+/// Sends one event without filling and returns the filling by which what subscribers get will be
+/// of `load.size`, whatever envelope the server puts around the event.
+fn calibrate(driver: &mut Driver, load: &Load, run: u32) -> Result<Filling, ScenarioError> {
     let schedule = Schedule::new(vec![Lane::single(load.groups[0].users.start)]);
     let outcome = driver.run(
         Phase {
             run,
-            pad_bytes: 0,
+            filling: Filling::Letters(0),
             schedule,
             drain: load.drain,
         },
         None,
     )?;
-    let Some((text, frame_bytes)) = &outcome.first_delivery else {
+    let Some(text) = &outcome.first_delivery else {
         return Err(ScenarioError::NotDelivered(why_not_delivered(&outcome)));
     };
-    let payload_bytes = text.len() + seq_growth(text, load.events_until_middle());
-    let least = payload_bytes + (frame_bytes - text.len());
-    let wanted = load.frame_bytes;
-    let pad_bytes = wanted.checked_sub(header_bytes(wanted) + payload_bytes);
-    pad_bytes.ok_or(ScenarioError::FrameTooSmall { wanted, least })
+    load.size
+        .filling(text.len() + seq_growth(text, load.events_until_middle()))
+}
+
+impl Size {
+    /// What fills an event whose text takes `empty` bytes without filling.
+    fn filling(self, empty: usize) -> Result<Filling, ScenarioError> {
+        let (header, wanted, kind) = match self {
+            Self::Frame(bytes) => (header_bytes(bytes), bytes, Filling::Letters(0)),
+            Self::Payload(bytes) => (0, bytes, Filling::Text(0)),
+        };
+        let bytes = wanted.checked_sub(header + empty);
+        bytes
+            .map(|bytes| kind.of_bytes(bytes))
+            .ok_or(ScenarioError::TooSmall {
+                wanted: self,
+                least: header + empty,
+            })
+    }
 }
 
 /// A numbering server's envelope grows with its numbers: by so many digits until the middle of
@@ -335,12 +370,24 @@ mod tests {
         assert_eq!(seq_growth(b"no json", 100_000), 0);
     }
 
+    #[test]
+    fn filling_makes_up_the_size() {
+        let check = |size: Size, empty, expected: Option<Filling>| {
+            assert_eq!(size.filling(empty).ok(), expected, "{size}");
+        };
+        check(Size::Frame(415), 200, Some(Filling::Letters(211)));
+        check(Size::Frame(204), 200, Some(Filling::Letters(0)));
+        check(Size::Frame(203), 200, None);
+        check(Size::Payload(2048), 200, Some(Filling::Text(1848)));
+        check(Size::Payload(199), 200, None);
+    }
+
     fn load(groups: Vec<Group>) -> Load {
         Load {
             groups,
             duration: Duration::from_secs(10),
             warmup: Duration::from_secs(2),
-            frame_bytes: 415,
+            size: Size::Frame(415),
             repeat: 3,
             publishers: 1,
             drain: Duration::from_secs(1),

@@ -11,6 +11,7 @@ use crate::proc::kernel_release;
 use crate::record::latency_histogram;
 use crate::report::{CPU_METRIC, RunReport, SHOWN, Verdict, percentiles};
 use crate::scenario::Load;
+use crate::tls::TlsHandshakes;
 
 /// The middle and the ends of one number over repeats.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -146,6 +147,8 @@ pub(crate) struct HandshakeReport {
     pub(crate) per_second: f64,
     /// Of each, from its dial to its being open.
     pub(crate) handshake_ns: BTreeMap<&'static str, u64>,
+    /// How many of them were TLS.
+    pub(crate) tls: TlsHandshakes,
 }
 
 impl HandshakeReport {
@@ -156,6 +159,7 @@ impl HandshakeReport {
             connections,
             per_second: connections as f64 / connected.seconds,
             handshake_ns: percentiles(&connected.handshake_ns),
+            tls: connected.tls_handshakes,
         }
     }
 }
@@ -175,7 +179,7 @@ fn spread(runs: &[RunReport]) -> BTreeMap<String, Spread> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::driver::PhaseOutcome;
+    use crate::phase::PhaseOutcome;
     use crate::report::tests::{histogram, load, outcome};
 
     #[test]
@@ -212,6 +216,7 @@ pub(crate) mod tests {
         Connected {
             seconds: 0.5,
             handshake_ns: histogram(2000),
+            tls_handshakes: TlsHandshakes::default(),
         }
     }
 

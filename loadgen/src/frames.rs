@@ -1,82 +1,31 @@
-//! The client's side of WebSocket without a socket: the upgrade, frames in, frames out.
+//! Frames in, frames out, without a socket.
 //!
-//! Deliberately small: no extension is offered, so every RSV bit is an error, and UTF-8 is not
-//! checked (the sample of whole deliveries is, as JSON). A connection holds nothing but the bytes
-//! of a frame that a read has cut. Driven by `driver`. Source: RFC 6455 §4.1, §5.
+//! Deliberately small: UTF-8 is not checked (the sample of whole deliveries is, as JSON). A
+//! connection holds nothing but the bytes of a frame that a read has cut; what inflates is shared
+//! by all. Source: RFC 6455 §5, RFC 7692 §7.
 
 use std::io::Cursor;
 
-use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-/// Why a connection cannot go on. All of these are the server's doing.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub(crate) enum ClientError {
-    /// The answer to the upgrade is no HTTP, or longer than [`HEAD_BYTES_MAX`].
-    #[error("the answer to the upgrade is not HTTP")]
-    BadResponse,
-    /// The upgrade was answered with another status than 101.
-    #[error("refused with {status}: {body}")]
-    Refused {
-        /// The HTTP status.
-        status: u16,
-        /// The beginning of the body, as far as it came along.
-        body: String,
-    },
-    /// 101, but `Sec-WebSocket-Accept` does not fit the key.
-    #[error("Sec-WebSocket-Accept does not fit the key")]
-    WrongAccept,
-    /// A frame that RFC 6455 forbids a server to send.
-    #[error("bad frame: {0}")]
-    BadFrame(&'static str),
-}
+use crate::inflate::Inflater;
 
-/// The request that upgrades `path` at `host` with `key` (base64 of 16 bytes).
-pub(crate) fn upgrade_request(host: &str, path: &str, key: &str) -> Vec<u8> {
-    format!(
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
-    )
-    .into_bytes()
-}
-
-/// Decodes the answer to the upgrade at the front of `buf`. Returns its length, after which
-/// frames begin, or `None` until all of it is there.
-/// Errors: `BadResponse`, `Refused`, `WrongAccept`.
-pub(crate) fn decode_response(buf: &[u8], key: &str) -> Result<Option<usize>, ClientError> {
-    let mut headers = [httparse::EMPTY_HEADER; 64];
-    let mut response = httparse::Response::new(&mut headers);
-    let head_bytes = match response.parse(buf) {
-        Ok(httparse::Status::Complete(bytes)) => bytes,
-        Ok(httparse::Status::Partial) if buf.len() <= HEAD_BYTES_MAX => return Ok(None),
-        Ok(httparse::Status::Partial) | Err(_) => return Err(ClientError::BadResponse),
-    };
-    let status = response.code.unwrap_or(0);
-    if status != 101 {
-        let body = &buf[head_bytes..buf.len().min(head_bytes + BODY_BYTES_SHOWN)];
-        return Err(ClientError::Refused {
-            status,
-            body: String::from_utf8_lossy(body).into_owned(),
-        });
-    }
-    let expected = derive_accept_key(key.as_bytes());
-    let is_accept = |header: &httparse::Header<'_>| {
-        header.name.eq_ignore_ascii_case("sec-websocket-accept")
-            && header.value == expected.as_bytes()
-    };
-    if response.headers.iter().any(is_accept) {
-        Ok(Some(head_bytes))
-    } else {
-        Err(ClientError::WrongAccept)
-    }
-}
+/// What a server may not send; the stream is of no use after it.
+#[derive(Debug, Clone, Copy, thiserror::Error, PartialEq, Eq)]
+#[error("bad frame: {0}")]
+pub(crate) struct FrameError(pub(crate) &'static str);
 
 /// One message or control frame from the server.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Message<'a> {
-    /// A whole text or binary message.
-    Data(&'a [u8]),
+    /// A whole text or binary message, inflated where it came deflated.
+    Data {
+        /// What it says.
+        text: &'a [u8],
+        /// Whether it came deflated.
+        is_deflated: bool,
+    },
     /// A ping, to be answered with the same payload.
     Ping(&'a [u8]),
     /// A pong.
@@ -90,35 +39,52 @@ pub(crate) enum Message<'a> {
 pub(crate) struct FrameReader {
     /// The beginning of a frame whose end has not arrived.
     partial: Vec<u8>,
-    /// The fragments so far of a message that is not final yet, and their bytes on the wire.
-    fragments: Option<Box<(Vec<u8>, usize)>>,
+    /// A message that is not final yet.
+    fragments: Option<Box<Fragments>>,
+    can_inflate: bool,
+}
+
+/// The fragments so far of one message.
+#[derive(Debug)]
+struct Fragments {
+    payload: Vec<u8>,
+    wire_bytes: usize,
+    is_deflated: bool,
 }
 
 impl FrameReader {
+    /// A reader of a connection on which permessage-deflate was negotiated.
+    pub(crate) fn inflating() -> Self {
+        Self {
+            can_inflate: true,
+            ..Self::default()
+        }
+    }
+
     /// Takes the next `input` of the stream and hands each message that is whole to `handle`,
     /// with its bytes on the wire (headers included).
-    /// Errors: `BadFrame`; the stream is of no use after it.
     pub(crate) fn read(
         &mut self,
         mut input: &[u8],
+        inflater: &mut Inflater,
         mut handle: impl FnMut(Message<'_>, usize),
-    ) -> Result<(), ClientError> {
+    ) -> Result<(), FrameError> {
         if !self.partial.is_empty() {
             if !self.complete_partial(&mut input)? {
                 return Ok(());
             }
             let mut partial = std::mem::take(&mut self.partial);
-            self.read_frames(&partial, &mut handle)?;
+            self.read_frames(&partial, inflater, &mut handle)?;
             partial.clear();
             self.partial = partial;
         }
-        let consumed = self.read_frames(input, &mut handle)?;
+        let consumed = self.read_frames(input, inflater, &mut handle)?;
         self.partial.extend_from_slice(&input[consumed..]);
         Ok(())
     }
 
     /// Moves bytes from `input` until `partial` is one whole frame; says whether it is.
-    fn complete_partial(&mut self, input: &mut &[u8]) -> Result<bool, ClientError> {
+    fn complete_partial(&mut self, input: &mut &[u8]) -> Result<bool, FrameError> {
         loop {
             let missing = match decode_header(&self.partial)? {
                 Some(frame) => frame.end - self.partial.len(),
@@ -137,14 +103,15 @@ impl FrameReader {
     fn read_frames(
         &mut self,
         input: &[u8],
+        inflater: &mut Inflater,
         handle: &mut impl FnMut(Message<'_>, usize),
-    ) -> Result<usize, ClientError> {
+    ) -> Result<usize, FrameError> {
         let mut at = 0;
         while let Some(frame) = decode_header(&input[at..])? {
             let Some(bytes) = input.get(at..at + frame.end) else {
                 break;
             };
-            self.handle_frame(&frame, &bytes[frame.payload..], handle)?;
+            self.handle_frame(&frame, &bytes[frame.payload..], inflater, handle)?;
             at += frame.end;
         }
         Ok(at)
@@ -154,8 +121,12 @@ impl FrameReader {
         &mut self,
         frame: &Frame,
         payload: &[u8],
+        inflater: &mut Inflater,
         handle: &mut impl FnMut(Message<'_>, usize),
-    ) -> Result<(), ClientError> {
+    ) -> Result<(), FrameError> {
+        if frame.is_deflated && !self.can_inflate {
+            return Err(FrameError("a reserved bit without an extension"));
+        }
         match frame.opcode {
             OpCode::Control(Control::Ping) => handle(Message::Ping(payload), frame.end),
             OpCode::Control(Control::Pong) => handle(Message::Pong, frame.end),
@@ -165,12 +136,22 @@ impl FrameReader {
                     .map_or(1005, |code| u16::from_be_bytes(*code));
                 handle(Message::Close(code), frame.end);
             }
-            OpCode::Data(Data::Continue) => return self.handle_fragment(frame, payload, handle),
-            OpCode::Data(_) if self.fragments.is_some() => {
-                return Err(ClientError::BadFrame("a message inside a message"));
+            OpCode::Data(Data::Continue) => {
+                return self.handle_fragment(frame, payload, inflater, handle);
             }
-            OpCode::Data(_) if frame.is_final => handle(Message::Data(payload), frame.end),
-            OpCode::Data(_) => self.fragments = Some(Box::new((payload.to_vec(), frame.end))),
+            OpCode::Data(_) if self.fragments.is_some() => {
+                return Err(FrameError("a message inside a message"));
+            }
+            OpCode::Data(_) if frame.is_final => {
+                handle_message(payload, frame.is_deflated, frame.end, inflater, handle)?;
+            }
+            OpCode::Data(_) => {
+                self.fragments = Some(Box::new(Fragments {
+                    payload: payload.to_vec(),
+                    wire_bytes: frame.end,
+                    is_deflated: frame.is_deflated,
+                }));
+            }
         }
         Ok(())
     }
@@ -179,22 +160,46 @@ impl FrameReader {
         &mut self,
         frame: &Frame,
         payload: &[u8],
+        inflater: &mut Inflater,
         handle: &mut impl FnMut(Message<'_>, usize),
-    ) -> Result<(), ClientError> {
+    ) -> Result<(), FrameError> {
         let Some(mut fragments) = self.fragments.take() else {
-            return Err(ClientError::BadFrame("a continuation of nothing"));
+            return Err(FrameError("a continuation of nothing"));
         };
-        fragments.0.extend_from_slice(payload);
-        fragments.1 += frame.end;
-        if frame.is_final {
-            handle(Message::Data(&fragments.0), fragments.1);
-        } else if fragments.0.len() > MESSAGE_BYTES_MAX {
-            return Err(ClientError::BadFrame("a message of more than 16 MiB"));
-        } else {
-            self.fragments = Some(fragments);
+        fragments.payload.extend_from_slice(payload);
+        fragments.wire_bytes += frame.end;
+        if fragments.payload.len() > MESSAGE_BYTES_MAX {
+            return Err(FrameError("a message of more than 16 MiB"));
         }
-        Ok(())
+        if !frame.is_final {
+            self.fragments = Some(fragments);
+            return Ok(());
+        }
+        let Fragments {
+            payload,
+            wire_bytes,
+            is_deflated,
+        } = *fragments;
+        handle_message(&payload, is_deflated, wire_bytes, inflater, handle)
     }
+}
+
+fn handle_message(
+    payload: &[u8],
+    is_deflated: bool,
+    wire_bytes: usize,
+    inflater: &mut Inflater,
+    handle: &mut impl FnMut(Message<'_>, usize),
+) -> Result<(), FrameError> {
+    let text = if is_deflated {
+        inflater
+            .inflate(payload)
+            .ok_or(FrameError("a message that does not inflate"))?
+    } else {
+        payload
+    };
+    handle(Message::Data { text, is_deflated }, wire_bytes);
+    Ok(())
 }
 
 /// Appends `payload` to `out` as one masked, final frame.
@@ -244,43 +249,44 @@ pub(crate) fn header_bytes(frame_bytes: usize) -> usize {
 }
 
 /// Bytes of a message; the largest that the contract lets a server send is some 2 MiB.
-const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
-const HEAD_BYTES_MAX: usize = 16 * 1024;
-const BODY_BYTES_SHOWN: usize = 200;
+pub(crate) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Where a frame's parts are, from its first byte.
 struct Frame {
     opcode: OpCode,
     is_final: bool,
+    is_deflated: bool,
     payload: usize,
     end: usize,
 }
 
 /// Decodes the header at the front of `buf`, or `None` until all of it is there.
-fn decode_header(buf: &[u8]) -> Result<Option<Frame>, ClientError> {
+fn decode_header(buf: &[u8]) -> Result<Option<Frame>, FrameError> {
     let mut cursor = Cursor::new(buf);
-    let parsed =
-        FrameHeader::parse(&mut cursor).map_err(|_| ClientError::BadFrame("an unknown opcode"))?;
+    let parsed = FrameHeader::parse(&mut cursor).map_err(|_| FrameError("an unknown opcode"))?;
     let Some((header, payload_bytes)) = parsed else {
         return Ok(None);
     };
-    if header.rsv1 || header.rsv2 || header.rsv3 {
-        return Err(ClientError::BadFrame("a reserved bit without an extension"));
+    // RFC 7692 §6: the first frame of a message says that it is deflated, and no other does.
+    let can_be_deflated = matches!(header.opcode, OpCode::Data(Data::Text | Data::Binary));
+    if (header.rsv1 && !can_be_deflated) || header.rsv2 || header.rsv3 {
+        return Err(FrameError("a reserved bit without an extension"));
     }
     if header.mask.is_some() {
-        return Err(ClientError::BadFrame("a mask from a server"));
+        return Err(FrameError("a mask from a server"));
     }
     let is_control = matches!(header.opcode, OpCode::Control(_));
     if is_control && (payload_bytes > 125 || !header.is_final) {
-        return Err(ClientError::BadFrame("a long or fragmented control frame"));
+        return Err(FrameError("a long or fragmented control frame"));
     }
     if payload_bytes > MESSAGE_BYTES_MAX as u64 {
-        return Err(ClientError::BadFrame("a message of more than 16 MiB"));
+        return Err(FrameError("a message of more than 16 MiB"));
     }
     let payload = cursor.position() as usize;
     Ok(Some(Frame {
         opcode: header.opcode,
         is_final: header.is_final,
+        is_deflated: header.rsv1,
         payload,
         end: payload + payload_bytes as usize,
     }))
@@ -293,67 +299,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-    const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
-
-    fn accepted(accept: &str) -> String {
-        format!(
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Accept: {accept}\r\n\r\n"
-        )
-    }
-
-    fn check_response(response: &str, expected: &Result<Option<usize>, ClientError>) {
-        assert_eq!(
-            &decode_response(response.as_bytes(), KEY),
-            expected,
-            "{response}"
-        );
-    }
-
-    #[test]
-    fn upgrade_answers() {
-        let whole = accepted(ACCEPT);
-        check_response(&whole, &Ok(Some(whole.len())));
-        check_response(&format!("{whole}\u{1}x"), &Ok(Some(whole.len())));
-        check_response(&whole[..whole.len() - 1], &Ok(None));
-        check_response("", &Ok(None));
-        check_response(&accepted("x"), &Err(ClientError::WrongAccept));
-        check_response("nonsense\r\n\r\n", &Err(ClientError::BadResponse));
-        let refused = ClientError::Refused {
-            status: 429,
-            body: "{}".to_owned(),
-        };
-        check_response(
-            "HTTP/1.1 429 Too Many\r\nContent-Length: 2\r\n\r\n{}",
-            &Err(refused),
-        );
-        let endless = format!("HTTP/1.1 101 S\r\nA: {}", "x".repeat(HEAD_BYTES_MAX));
-        check_response(&endless, &Err(ClientError::BadResponse));
-    }
-
-    #[test]
-    fn request_is_one_that_a_server_reads() {
-        let request = upgrade_request("127.0.0.1:1", "/ws?topic=u000001", KEY);
-        let mut headers = [httparse::EMPTY_HEADER; 8];
-        let mut parsed = httparse::Request::new(&mut headers);
-        assert!(parsed.parse(&request).unwrap().is_complete());
-        assert_eq!(
-            (parsed.method, parsed.path),
-            (Some("GET"), Some("/ws?topic=u000001"))
-        );
-        assert!(
-            parsed
-                .headers
-                .iter()
-                .any(|header| header.name == "Sec-WebSocket-Key")
-        );
-    }
-
     /// What the reader made of the bytes, in a form that owns.
     #[derive(Debug, PartialEq, Eq, Clone)]
     enum Seen {
         Data(Vec<u8>, usize),
+        Inflated(Vec<u8>, usize),
         Ping(Vec<u8>),
         Pong,
         Close(u16),
@@ -362,16 +312,27 @@ mod tests {
     fn read_cut(
         bytes: &[u8],
         cuts: impl IntoIterator<Item = usize>,
-    ) -> Result<Vec<Seen>, ClientError> {
-        let mut reader = FrameReader::default();
+    ) -> Result<Vec<Seen>, FrameError> {
+        read_cut_by(FrameReader::default(), bytes, cuts)
+    }
+
+    fn read_cut_by(
+        mut reader: FrameReader,
+        bytes: &[u8],
+        cuts: impl IntoIterator<Item = usize>,
+    ) -> Result<Vec<Seen>, FrameError> {
+        let mut inflater = Inflater::new();
         let mut seen = Vec::new();
         let mut rest = bytes;
         for cut in cuts.into_iter().chain([usize::MAX]) {
             let (taken, left) = rest.split_at(cut.min(rest.len()));
             rest = left;
-            reader.read(taken, |message, wire_bytes| {
+            reader.read(taken, &mut inflater, |message, wire_bytes| {
                 seen.push(match message {
-                    Message::Data(payload) => Seen::Data(payload.to_vec(), wire_bytes),
+                    Message::Data { text, is_deflated } if is_deflated => {
+                        Seen::Inflated(text.to_vec(), wire_bytes)
+                    }
+                    Message::Data { text, .. } => Seen::Data(text.to_vec(), wire_bytes),
                     Message::Ping(payload) => Seen::Ping(payload.to_vec()),
                     Message::Pong => Seen::Pong,
                     Message::Close(code) => Seen::Close(code),
@@ -395,8 +356,11 @@ mod tests {
 
     #[test]
     fn frames_that_a_server_may_not_send() {
-        let cases: [(&[u8], &str); 8] = [
+        let cases: [(&[u8], &str); 11] = [
             (&[0xC1, 0], "a reserved bit without an extension"),
+            (&[0xA1, 0], "a reserved bit without an extension"),
+            (&[0xC9, 0], "a reserved bit without an extension"),
+            (&[0x01, 0, 0xC0, 0], "a reserved bit without an extension"),
             (&[0x81, 0x80, 1, 2, 3, 4], "a mask from a server"),
             (&[0x83, 0], "an unknown opcode"),
             (&[0x80, 0], "a continuation of nothing"),
@@ -409,16 +373,35 @@ mod tests {
             ),
         ];
         for (bytes, reason) in cases {
-            assert_eq!(
-                read_cut(bytes, []),
-                Err(ClientError::BadFrame(reason)),
-                "{bytes:?}"
-            );
-            assert_eq!(
-                read_cut(bytes, [1, 1, 1]),
-                Err(ClientError::BadFrame(reason))
-            );
+            assert_eq!(read_cut(bytes, []), Err(FrameError(reason)), "{bytes:?}");
+            assert_eq!(read_cut(bytes, [1, 1, 1]), Err(FrameError(reason)));
         }
+    }
+
+    #[test]
+    fn deflated_messages_whole_and_in_fragments() {
+        let text = b"what is said twice is said twice";
+        let deflated = crate::inflate::tests::deflate(text);
+        let (first, rest) = deflated.split_at(3);
+        let mut bytes = Vec::new();
+        let whole = server_frame(&mut bytes, OpCode::Data(Data::Text), true, &deflated);
+        let second = bytes.len();
+        let parts = server_frame(&mut bytes, OpCode::Data(Data::Text), false, first)
+            + server_frame(&mut bytes, OpCode::Data(Data::Continue), true, rest);
+        (bytes[0], bytes[second]) = (bytes[0] | 0x40, bytes[second] | 0x40);
+        let expected = vec![
+            Seen::Inflated(text.to_vec(), whole),
+            Seen::Inflated(text.to_vec(), parts),
+        ];
+        for cuts in [vec![], vec![1; bytes.len()], vec![7, 11]] {
+            let seen = read_cut_by(FrameReader::inflating(), &bytes, cuts);
+            assert_eq!(seen, Ok(expected.clone()));
+        }
+        let garbage = [0xC1, 3, 0xFF, 0xFF, 0xFF];
+        assert_eq!(
+            read_cut_by(FrameReader::inflating(), &garbage, []),
+            Err(FrameError("a message that does not inflate"))
+        );
     }
 
     #[test]
@@ -518,8 +501,8 @@ mod tests {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..500),
                                        cuts in prop::collection::vec(0_usize..50, 0..20)) {
-            let _ = read_cut(&bytes, cuts);
-            let _ = decode_response(&bytes, KEY);
+            let _ = read_cut(&bytes, cuts.clone());
+            let _ = read_cut_by(FrameReader::inflating(), &bytes, cuts);
         }
     }
 }

@@ -1,198 +1,19 @@
-//! The binary against small servers that behave, and that misbehave in one way each: what it
-//! counts, what it prints, and with which code it exits.
+//! The binary against servers: what it counts, what it prints, and with which code it exits. Here
+//! against small ones that behave, and that misbehave in one way each.
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::HashMap;
-use std::net::{TcpListener, TcpStream};
+mod gateway;
+mod server;
+mod transports;
+
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::{Arc, Mutex};
-use std::thread;
 
 use serde_json::{Value, json};
-use tungstenite::handshake::server::{ErrorResponse, Request, Response};
-use tungstenite::http::StatusCode;
-use tungstenite::{Message, WebSocket};
 
-const SECRET: &str = "an-end-to-end-secret-of-32-bytes";
-
-/// What a server does wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
-    None,
-    /// Every tenth event reaches one subscriber less.
-    Loses,
-    /// Every tenth event goes out twice.
-    Duplicates,
-    /// Every ninth of ten goes out after its successor.
-    Reorders,
-    /// Every tenth event goes to the subscribers of all topics.
-    Leaks,
-    /// The filling of every event is altered.
-    Alters,
-    /// One subscriber is closed at the tenth event.
-    Closes,
-    /// No acknowledgement after the tenth event.
-    NeverSettles,
-    /// `OVERLOADED` from the tenth event on.
-    Overloaded,
-}
-
-/// A server on a port of its own, which ends with the test's process.
-struct Server {
-    fault: Fault,
-    subscribers: Mutex<HashMap<String, Vec<WebSocket<TcpStream>>>>,
-}
-
-impl Server {
-    fn start(fault: Fault) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("ws://{}", listener.local_addr().unwrap());
-        let server = Arc::new(Self {
-            fault,
-            subscribers: Mutex::new(HashMap::new()),
-        });
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let server = Arc::clone(&server);
-                thread::spawn(move || server.serve(stream.unwrap()));
-            }
-        });
-        url
-    }
-
-    #[expect(
-        clippy::result_large_err,
-        reason = "the callback's type is tungstenite's"
-    )]
-    fn serve(&self, stream: TcpStream) {
-        stream.set_nodelay(true).unwrap();
-        let mut target = String::new();
-        let callback = |request: &Request, response: Response| {
-            target = request.uri().to_string();
-            if target.contains("token=") && user_of(&target).is_none() {
-                let mut refusal = ErrorResponse::new(Some("TOKEN_INVALID".to_owned()));
-                *refusal.status_mut() = StatusCode::UNAUTHORIZED;
-                return Err(refusal);
-            }
-            Ok(response)
-        };
-        let Ok(mut socket) = tungstenite::accept_hdr(stream, callback) else {
-            return;
-        };
-        let (path, query) = target.split_once('?').unwrap();
-        let topic = query.strip_prefix("topic=").map(str::to_owned);
-        match path {
-            "/ws" => self.add(topic.unwrap(), socket),
-            "/pub" => self.pass_on(&topic.unwrap(), &mut socket),
-            "/v1/publish" => self.publish(&mut socket),
-            _ => {
-                let greeting = json!({"event_type": "connection_established", "data": {}});
-                socket.send(Message::text(greeting.to_string())).unwrap();
-                self.add(user_of(&target).unwrap(), socket);
-            }
-        }
-    }
-
-    fn add(&self, topic: String, socket: WebSocket<TcpStream>) {
-        self.subscribers
-            .lock()
-            .unwrap()
-            .entry(topic)
-            .or_default()
-            .push(socket);
-    }
-
-    /// A topic's publisher: texts go out as they are.
-    fn pass_on(&self, topic: &str, socket: &mut WebSocket<TcpStream>) {
-        let mut held = None;
-        let mut count = 0;
-        while let Ok(Message::Text(text)) = socket.read() {
-            count += 1;
-            let is_tenth = count % 10 == 0;
-            if count % 10 == 9 && self.fault == Fault::Reorders {
-                held = Some(text.to_string());
-                continue;
-            }
-            self.send(topic, &text, is_tenth);
-            if let Some(held) = held.take() {
-                self.send(topic, &held, false);
-            }
-        }
-    }
-
-    /// A gateway's publisher: events get an envelope with a number, and are acknowledged.
-    fn publish(&self, socket: &mut WebSocket<TcpStream>) {
-        let mut seqs: HashMap<String, u64> = HashMap::new();
-        let mut count = 0;
-        while let Ok(Message::Text(text)) = socket.read() {
-            count += 1;
-            let event: Value = serde_json::from_str(&text).unwrap();
-            let user = event["user_id"].as_str().unwrap().to_owned();
-            let seq = seqs.entry(user.clone()).or_insert(0);
-            *seq += 1;
-            let envelope = json!({"event_type": event["event_type"], "seq": *seq,
-                                  "session_id": event["session_id"], "data": event["data"]});
-            let reply = match self.fault {
-                Fault::NeverSettles if count >= 10 => None,
-                Fault::Overloaded if count >= 10 => {
-                    let data = json!({"message": count, "index": 0, "code": "OVERLOADED"});
-                    Some(json!({"type": "nack", "data": data}))
-                }
-                _ => Some(json!({"type": "ack", "data": {"through": count}})),
-            };
-            self.send(&user, &envelope.to_string(), count % 10 == 0);
-            if let Some(reply) = reply {
-                socket.send(Message::text(reply.to_string())).unwrap();
-            }
-        }
-    }
-
-    fn send(&self, topic: &str, text: &str, is_tenth: bool) {
-        let text = if self.fault == Fault::Alters {
-            text.replace("xx", "xy")
-        } else {
-            text.into()
-        };
-        let mut subscribers = self.subscribers.lock().unwrap();
-        let leaks = is_tenth && self.fault == Fault::Leaks;
-        for (name, sockets) in subscribers.iter_mut() {
-            if name != topic && !leaks {
-                continue;
-            }
-            let skipped = usize::from(is_tenth && self.fault == Fault::Loses);
-            for socket in sockets.iter_mut().skip(skipped) {
-                let copies = if is_tenth && self.fault == Fault::Duplicates {
-                    2
-                } else {
-                    1
-                };
-                for _ in 0..copies {
-                    // A generator that has finished is no fault of this server.
-                    let _ = socket.send(Message::Ping("between".into()));
-                    let _ = socket.send(Message::text(text.clone()));
-                }
-            }
-            if is_tenth && self.fault == Fault::Closes {
-                sockets.pop();
-            }
-        }
-    }
-}
-
-/// The `sub` of the token in a request's query, where it is one of ours.
-fn user_of(target: &str) -> Option<String> {
-    let token = target
-        .split(['?', '&'])
-        .find_map(|pair| pair.strip_prefix("token="))?;
-    let key = jsonwebtoken::DecodingKey::from_secret(SECRET.as_bytes());
-    let validation = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::HS256);
-    let claims = jsonwebtoken::decode::<Value>(token, &key, &validation)
-        .ok()?
-        .claims;
-    Some(claims["sub"].as_str()?.to_owned())
-}
+use server::{Fault, SECRET, Server};
 
 /// Runs the generator to its end.
 fn loadgen(url: &str, arguments: &str, files: &Path) -> Output {
@@ -214,9 +35,12 @@ struct Ran {
 }
 
 fn run(fault: Fault, arguments: &str) -> Ran {
-    let url = Server::start(fault);
+    run_at(&Server::start(fault), arguments)
+}
+
+fn run_at(url: &str, arguments: &str) -> Ran {
     let files = tempfile::tempdir().unwrap();
-    let output = loadgen(&url, arguments, files.path());
+    let output = loadgen(url, arguments, files.path());
     let json = std::fs::read(files.path().join("report.json")).unwrap_or_default();
     let errors = String::from_utf8(output.stderr).unwrap();
     Ran {
@@ -437,7 +261,7 @@ fn what_cannot_be_run_is_said_in_one_line() {
         "http://x",
         "fanout --target topic",
         2,
-        "expected ws://host:port",
+        "expected ws://host:port or wss://host:port",
     );
     check(&closed, "fanout", 2, "needs --secret");
     check(

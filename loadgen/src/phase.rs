@@ -1,0 +1,54 @@
+//! One stretch of load: what is asked for, and what came of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use crate::filling::Filling;
+use crate::record::GroupRecord;
+use crate::schedule::Schedule;
+
+/// One stretch of load, with a beginning and an end.
+#[derive(Debug)]
+pub(crate) struct Phase {
+    /// Its number in the markers.
+    pub(crate) run: u32,
+    /// Of each event.
+    pub(crate) filling: Filling,
+    /// What to send when.
+    pub(crate) schedule: Schedule,
+    /// How long to wait for deliveries after the last intended time.
+    pub(crate) drain: Duration,
+}
+
+/// What came of a phase.
+#[derive(Debug)]
+pub(crate) struct PhaseOutcome {
+    /// The deliveries, by group.
+    pub(crate) groups: Vec<GroupRecord>,
+    /// The first delivery's text.
+    pub(crate) first_delivery: Option<Vec<u8>>,
+    /// Events sent.
+    pub(crate) sent: u64,
+    /// Events sent and not acknowledged by a server that acknowledges.
+    pub(crate) unsettled: u64,
+    /// Refused events by code.
+    pub(crate) nacks: BTreeMap<String, u64>,
+    /// Messages other than deliveries, by type.
+    pub(crate) others: BTreeMap<String, u64>,
+    /// How late each event was sent.
+    pub(crate) slip_ns: Histogram<u64>,
+    /// From the first intended time to the last delivery (or to giving up).
+    pub(crate) seconds: f64,
+    /// The share of that time in which the generator had something to do, 0 to 1.
+    pub(crate) busy: f64,
+    /// CPU time of the watched server over the phase; unknown where threads have ended in it.
+    pub(crate) server_cpu_ns: Option<u64>,
+    /// Resident memory of the watched server at the end.
+    pub(crate) server_rss_bytes: Option<u64>,
+    /// Why the phase was broken off before its end.
+    pub(crate) aborted: Option<String>,
+    /// Connections that have ended, the first few with the reason.
+    pub(crate) closed: Vec<String>,
+}
