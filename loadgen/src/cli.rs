@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, and its translation into scenarios.
 
+mod attack;
 mod load;
 mod server;
 
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use self::attack::AttackArgs;
 pub(crate) use self::load::{Fanout, LoadArgs, Users};
 pub(crate) use self::server::{ServerArgs, UsageError};
 use crate::scenario::Idle;
@@ -31,6 +33,8 @@ pub(crate) enum Command {
     Users(Users),
     /// Connections that only stay: handshakes a second, memory and CPU of each.
     Idle(IdleArgs),
+    /// Peers that mean harm, many and for a while. Against your own server only.
+    Attack(AttackArgs),
 }
 
 #[derive(Debug, Args)]
@@ -128,6 +132,11 @@ mod tests {
             "idle --hold x",
             "fanout --secret a --secret-file b",
             "fanout --frame-bytes 1 --payload-bytes 1",
+            "attack",
+            "attack --kind nothing",
+            "attack --kind silent --connections 0",
+            "attack --kind silent --connections 20001",
+            "attack --kind silent --duration 3601",
             "nothing",
         ] {
             assert!(parse(arguments).is_err(), "{arguments}");

@@ -61,6 +61,11 @@ impl FrameReader {
         }
     }
 
+    /// Whether it was negotiated.
+    pub(crate) fn can_inflate(&self) -> bool {
+        self.can_inflate
+    }
+
     /// Takes the next `input` of the stream and hands each message that is whole to `handle`,
     /// with its bytes on the wire (headers included).
     pub(crate) fn read(

@@ -1,10 +1,12 @@
 //! `loadgen`: open-loop load for servers that fan events out over WebSocket.
 //!
 //! `cli` reads what is asked for, `scenario` runs it, `driver` is the event loop over `link`,
-//! `transport`, `tls` and `poller`. Pure parts: `schedule` (what is due when), `payload` and `filling` (the events), `publish` (sending), `upgrade`, `frames` and
+//! `transport`, `tls` and `poller`; `attack` is a loop of its own. Pure parts: `schedule` (what is
+//! due when), `payload` and `filling` (the events), `publish` (sending), `upgrade`, `frames` and
 //! `inflate` (the WebSocket protocol), `record` (checking deliveries), `report`, `summary`, `idle`
 //! and `hgrm` (results).
 
+mod attack;
 mod cli;
 mod driver;
 mod filling;
@@ -38,7 +40,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use serde::Serialize;
 
-use crate::cli::{Cli, Command, IdleArgs, LoadArgs, ServerArgs, UsageError};
+use crate::cli::{AttackArgs, Cli, Command, IdleArgs, LoadArgs, ServerArgs, UsageError};
 use crate::proc::Process;
 use crate::report::Verdict;
 use crate::scenario::{Load, ScenarioError};
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Command::Fanout(fanout) => load("fanout", &fanout.load(), &fanout.load, &fanout.server),
         Command::Users(users) => load("users", &users.load(), &users.load, &users.server),
         Command::Idle(idle) => stay(&idle),
+        Command::Attack(attack) => harm(&attack),
     };
     match result {
         Ok(Verdict::Clean) => ExitCode::SUCCESS,
@@ -117,6 +120,19 @@ fn stay(arguments: &IdleArgs) -> Result<Verdict, Error> {
     print(&report.lines())?;
     write_json(server.json.as_deref(), &report)?;
     Ok(if report.closed.is_empty() {
+        Verdict::Clean
+    } else {
+        Verdict::Failed
+    })
+}
+
+fn harm(arguments: &AttackArgs) -> Result<Verdict, Error> {
+    let attack = arguments.attack()?;
+    prepare(&arguments.server)?;
+    let report = attack::run(&attack)?;
+    print(&report.lines())?;
+    write_json(arguments.server.json.as_deref(), &report)?;
+    Ok(if report.connections > 0 {
         Verdict::Clean
     } else {
         Verdict::Failed

@@ -340,7 +340,8 @@ fn dials(
     dials
 }
 
-fn require_descriptors(connections: usize) -> Result<(), ScenarioError> {
+/// Raises the limit of file descriptors so that `connections` may be open.
+pub(crate) fn require_descriptors(connections: usize) -> Result<(), ScenarioError> {
     let needed = connections as u64 + DESCRIPTORS_SPARE;
     let limit = rlimit::increase_nofile_limit(u64::MAX)?;
     if limit < needed {

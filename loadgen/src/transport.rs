@@ -42,6 +42,11 @@ impl Transport {
         registry.deregister(&mut self.socket)
     }
 
+    /// Why the connecting failed, where it did.
+    pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
+        self.socket.take_error()
+    }
+
     /// Reads once what the socket holds, as it came over the wire.
     pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.socket.read(buffer)
