@@ -1,0 +1,151 @@
+# What the scripts here share: servers on ports of their own, the generator beside them, medians.
+# To be sourced. The server has CPU 0, everything else CPU 1. What runs beside the script is in `pids`
+# and `helpers`, and ends with it.
+# shellcheck shell=bash
+
+export LC_ALL=C.UTF-8
+
+server_cpu=0
+load_cpu=1
+bin=${BIN:-target/release}
+folder=$(mktemp -d)
+declare -A pids=() urls=() trusts=()
+helpers=()
+
+say() {
+    printf '%s\n' "$*"
+}
+
+die() {
+    printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+    exit 1
+}
+
+finish() {
+    local name
+    ((${#helpers[@]} == 0)) || kill "${helpers[@]}" 2>/dev/null || true
+    for name in "${!pids[@]}"; do
+        stop_server "$name"
+    done
+    rm -rf "$folder"
+}
+trap finish EXIT
+
+# Builds the release, unless BIN names a folder that has both programs, and leaves the server's CPU.
+prepare() {
+    local tool
+    for tool in awk chrt jq openssl taskset; do
+        command -v "$tool" >/dev/null || die "$tool is needed"
+    done
+    (($(nproc) > load_cpu)) || die "two CPUs are needed, one for the server alone"
+    if [[ -z ${BIN:-} ]]; then
+        cargo build --release --locked -p sightline -p loadgen
+    fi
+    [[ -x $bin/sightline && -x $bin/loadgen ]] || die "$bin has not both programs"
+    head -c 32 /dev/urandom | base64 >"$folder/secret"
+    certify
+    taskset -pc "$load_cpu" $$ >/dev/null
+}
+
+# A certificate for 127.0.0.1 that signs itself.
+certify() {
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
+        -subj /CN=loadgen -addext subjectAltName=IP:127.0.0.1 \
+        -addext basicConstraints=critical,CA:FALSE \
+        -keyout "$folder/key.pem" -out "$folder/cert.pem" 2>"$folder/openssl.log" ||
+        die "openssl made no certificate: $(<"$folder/openssl.log")"
+}
+
+# start_server NAME [LINE...]: with these lines of configuration, until it listens.
+start_server() {
+    local name=$1 log="$folder/$1.log" scheme=ws address
+    shift
+    mkdir -p "$folder/$name"
+    printf '%s\n' 'listen = ["127.0.0.1:0"]' 'cores = 1' \
+        "auth.jwt_secret_file = \"$folder/secret\"" "data_dir = \"$folder/$name\"" "$@" \
+        >"$folder/$name.toml"
+    taskset -c "$server_cpu" "$bin/sightline" serve --config "$folder/$name.toml" 2>"$log" &
+    pids[$name]=$!
+    for _ in {1..100}; do
+        address=$(jq -r 'select(.message == "listening").address' "$log" 2>/dev/null | head -n 1)
+        [[ -n $address ]] && break
+        kill -0 "${pids[$name]}" 2>/dev/null || die "the server did not start: $(tail -n 1 "$log")"
+        sleep 0.1
+    done
+    [[ -n $address ]] || die "the server does not listen"
+    trusts[$name]=
+    if grep -q '^tls\.' "$folder/$name.toml"; then
+        scheme=wss
+        trusts[$name]="--ca-file $folder/cert.pem"
+    fi
+    urls[$name]=$scheme://$address
+}
+
+start_tls_server() {
+    start_server "$@" "tls.cert = \"$folder/cert.pem\"" "tls.key = \"$folder/key.pem\""
+}
+
+stop_server() {
+    local pid=${pids[$1]}
+    unset "pids[$1]"
+    kill "$pid" 2>/dev/null || return 0
+    wait "$pid" || true
+}
+
+# Real-time priority, where this user may have it: then nobody delays the generator.
+if chrt -f 5 true 2>/dev/null; then
+    first=(chrt -f 5)
+    priority='the generator under chrt -f 5'
+else
+    first=()
+    priority='the generator without priority (chrt -f is not allowed: take its slip seriously)'
+fi
+
+# load NAME ARGUMENT...: one run against a server, the report to $report. Fails as the run does.
+report=$folder/report.json
+load() {
+    local name=$1 code=0
+    shift
+    # shellcheck disable=SC2086  # trust is two words or none
+    "${pace[@]}" "$bin/loadgen" "$@" --url "${urls[$name]}" ${trusts[$name]} \
+        --secret-file "$folder/secret" --server-pid "${pids[$name]}" --cpu "$load_cpu" \
+        --json "$report" >"$folder/load.log" 2>&1 || code=$?
+    ((code == 0)) || die "loadgen $*: exit $code
+$(<"$folder/load.log")"
+}
+
+# A number of the last report.
+number() {
+    jq -r "$1 // error(\"the report has no such number\")" "$report"
+}
+
+median() {
+    printf '%s\n' "$@" | sort -g | awk '
+        { value[NR] = $1 }
+        END { print (value[int((NR + 1) / 2)] + value[int(NR / 2) + 1]) / 2 }'
+}
+
+# spread UNIT VALUE...: median (least–greatest), divided by the unit.
+spread() {
+    local unit=$1 middle
+    shift
+    middle=$(median "$@")
+    printf '%s\n' "$@" | sort -g | awk -v unit="$unit" -v middle="$middle" '
+        NR == 1 { least = $1 }
+        END { printf "%.3f (%.3f–%.3f)", middle / unit, least / unit, $1 / unit }'
+}
+
+# Whether an expression of awk holds.
+holds() {
+    awk "BEGIN { exit !($1) }"
+}
+
+# Bytes of a process that are resident, by the page.
+rss() {
+    awk '/^Rss:/ { print $2 * 1024 }' "/proc/$1/smaps_rollup"
+}
+
+# The same by the kernel's counters, which lag a little, and whose reading holds up nobody.
+rss_roughly() {
+    awk '/^VmRSS:/ { print $2 * 1024 }' "/proc/$1/status"
+}
