@@ -79,7 +79,8 @@ fn bomb_is_refused() {
     for bomb_bytes in ["1073741824", "10000000"] {
         let arguments = format!("--kind bomb --duration 1 --bomb-bytes {bomb_bytes}");
         let report = attack(&arguments);
-        assert!(count(&report, "close 1002") >= 2, "{report}");
+        assert!(count(&report, "close 1009") >= 2, "{report}");
+        assert!(report["deflating"].as_u64() >= Some(2), "{report}");
     }
 }
 

@@ -193,6 +193,32 @@ fn gateway_is_driven_over_tls() {
 }
 
 #[test]
+fn gateway_deflates_what_is_worth_it() {
+    let gateway = Gateway::start("");
+    let url = format!("ws://{}", gateway.address);
+    let group = |size: &str| {
+        let arguments = format!(
+            "fanout --secret {SECRET} --connections 5 --rate 100 --compress {size} --warmup 0.1 \
+             {SHORT}"
+        );
+        let ran = run_at(&url, &arguments);
+        assert_eq!(ran.code, 0, "{}", ran.text);
+        ran.json["runs"][0]["groups"][0].clone()
+    };
+    let large = group("--payload-bytes 2048");
+    assert_eq!(
+        (&large["delivered"], &large["deflated"]),
+        (&250.into(), &250.into())
+    );
+    assert!(large["frame_bytes"].as_f64() < Some(800.0), "{large}");
+    let small = group("--frame-bytes 415");
+    assert_eq!(
+        (&small["delivered"], &small["deflated"]),
+        (&250.into(), &0.into())
+    );
+}
+
+#[test]
 fn gateway_is_driven_and_watched() {
     let gateway = Gateway::start("");
     let arguments = format!(
