@@ -9,8 +9,10 @@ use super::ClientError;
 pub(crate) struct Address {
     /// Without the brackets of an IPv6 literal.
     pub(crate) host: String,
-    /// 80 where the URL names none.
+    /// 80 where the URL names none, 443 under TLS.
     pub(crate) port: u16,
+    /// Whether the scheme is `wss`.
+    pub(crate) is_tls: bool,
     /// `HOST[:PORT]` as written, for the `Host` header.
     authority: String,
     /// Begins with `/` or is empty; never ends with `/`.
@@ -18,22 +20,18 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    /// Reads `ws://HOST[:PORT][/PREFIX]`. Errors: `Tls` for `wss://`, else `Address`.
+    /// Reads `ws://HOST[:PORT][/PREFIX]`, or the same with `wss`. Errors: `Address`.
     pub(crate) fn parse(url: &str) -> Result<Self, ClientError> {
         let wrong = |why| ClientError::Address {
             url: url.to_owned(),
             why,
         };
         let uri: Uri = url.parse().map_err(|_| wrong("not a URL"))?;
-        match uri.scheme_str() {
-            Some("ws") => {}
-            Some("wss") => {
-                return Err(ClientError::Tls {
-                    url: url.to_owned(),
-                });
-            }
-            _ => return Err(wrong("the scheme is not ws")),
-        }
+        let is_tls = match uri.scheme_str() {
+            Some("ws") => false,
+            Some("wss") => true,
+            _ => return Err(wrong("the scheme is neither ws nor wss")),
+        };
         let authority = uri.authority().ok_or_else(|| wrong("no host"))?;
         if authority.as_str().contains('@') {
             return Err(wrong("a user name; give the token by --token-file"));
@@ -50,7 +48,10 @@ impl Address {
         }
         Ok(Self {
             host: host.to_owned(),
-            port: authority.port_u16().unwrap_or(80),
+            port: authority
+                .port_u16()
+                .unwrap_or(if is_tls { 443 } else { 80 }),
+            is_tls,
             authority: authority.as_str().to_owned(),
             prefix: uri.path().trim_end_matches('/').to_owned(),
         })
@@ -58,7 +59,9 @@ impl Address {
 
     /// The URL of `path_and_query` (which begins with `/`) at this gateway.
     pub(crate) fn url(&self, path_and_query: &str) -> String {
-        format!("ws://{}{}{path_and_query}", self.authority, self.prefix)
+        let scheme = if self.is_tls { "wss" } else { "ws" };
+        let (authority, prefix) = (&self.authority, &self.prefix);
+        format!("{scheme}://{authority}{prefix}{path_and_query}")
     }
 }
 
@@ -83,11 +86,19 @@ mod tests {
                 "ws://gate.example/keen",
             ),
             ("ws://[::1]:9/live/", "::1", 9, "ws://[::1]:9/live/keen"),
+            (
+                "wss://gate.example",
+                "gate.example",
+                443,
+                "wss://gate.example/keen",
+            ),
+            ("wss://[::1]:9", "::1", 9, "wss://[::1]:9/keen"),
         ];
         for (url, host, port, full) in cases {
             let address = Address::parse(url).unwrap();
             assert_eq!((address.host.as_str(), address.port), (host, port), "{url}");
             assert_eq!(address.url("/keen"), full, "{url}");
+            assert_eq!(address.is_tls, url.starts_with("wss:"), "{url}");
         }
     }
 
@@ -101,7 +112,8 @@ mod tests {
             "ws://u:p@h",
             "ws://h?token=x",
             "ws://h:99999",
-            "wss://h",
+            "wss://",
+            "https://h",
             "/keen",
         ] {
             let error = Address::parse(url).unwrap_err();

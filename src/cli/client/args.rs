@@ -7,14 +7,19 @@ use clap::Args;
 
 use super::ClientError;
 use super::address::Address;
+use super::socket::Gateway;
+use super::tls::Tls;
 use super::token::TokenSource;
 
 /// Where the gateway is, and the token to show it.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ConnectArgs {
-    /// The gateway's address
+    /// The gateway's address; wss:// for TLS
     #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:4040")]
     url: String,
+    /// Certificates (PEM) of the authorities to trust under wss://, instead of the system's
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
     /// The token; other users of this machine can see it among the processes, a file they cannot.
     /// Without either flag: the environment's SIGHTLINE_TOKEN
     #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
@@ -26,11 +31,21 @@ pub(crate) struct ConnectArgs {
 
 impl ConnectArgs {
     /// Checks all of it before anything is read or connected.
-    pub(super) fn resolve(&self) -> Result<(Address, TokenSource), ClientError> {
-        let address = Address::parse(&self.url)?;
+    pub(super) fn resolve(&self) -> Result<(Gateway, TokenSource), ClientError> {
+        let gateway = self.gateway()?;
         let source = self.token_source()?;
         source.read()?;
-        Ok((address, source))
+        Ok((gateway, source))
+    }
+
+    fn gateway(&self) -> Result<Gateway, ClientError> {
+        let address = Address::parse(&self.url)?;
+        let tls = match &self.ca_file {
+            ca_file if address.is_tls => Some(Tls::new(&address, ca_file.as_deref())?),
+            Some(_) => return Err(ClientError::CaWithoutTls),
+            None => None,
+        };
+        Ok(Gateway { address, tls })
     }
 
     fn token_source(&self) -> Result<TokenSource, ClientError> {
@@ -51,8 +66,33 @@ impl ConnectArgs {
     pub(crate) fn for_test(url: String) -> Self {
         Self {
             url,
+            ca_file: None,
             token: Some("test-token".to_owned()),
             token_file: None,
         }
+    }
+
+    /// The same, trusting the authorities in `ca_file`.
+    pub(crate) fn trusting(self, ca_file: PathBuf) -> Self {
+        Self {
+            ca_file: Some(ca_file),
+            ..self
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_ca_file_without_tls_is_a_mistake_and_not_ignored() {
+        let args = ConnectArgs::for_test("ws://127.0.0.1:9".to_owned()).trusting("x.pem".into());
+        let error = args.resolve().err().unwrap();
+        assert_eq!(
+            (error.exit_code(), error.to_string().contains("wss://")),
+            (2, true)
+        );
     }
 }

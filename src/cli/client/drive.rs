@@ -4,10 +4,9 @@ use std::time::{Duration, Instant};
 
 use tungstenite::{Message, Utf8Bytes};
 
-use super::address::Address;
 use super::backoff::Backoff;
 use super::ending::{Ending, Verdict};
-use super::socket::{Incoming, Socket};
+use super::socket::{Gateway, Incoming, Socket};
 use super::token::TokenSource;
 use super::{Bell, ClientError, ConnectArgs, Stop, say};
 
@@ -48,11 +47,11 @@ pub(crate) trait Conversation {
 
 /// A command's way to its gateway.
 pub(crate) struct Client {
-    address: Address,
     backoff: Backoff,
     bell: Bell,
     /// Attempts that failed since the user was last told that there is a connection.
     failures: u64,
+    gateway: Gateway,
     stop: Stop,
     stop_handled: bool,
     token: TokenSource,
@@ -61,12 +60,12 @@ pub(crate) struct Client {
 impl Client {
     /// Checks the flags and prepares to connect; connects nowhere yet.
     pub(crate) fn new(args: &ConnectArgs, stop: Stop) -> Result<Self, ClientError> {
-        let (address, token) = args.resolve()?;
+        let (gateway, token) = args.resolve()?;
         Ok(Self {
-            address,
             backoff: Backoff::default(),
             bell: Bell::new().map_err(ClientError::System)?,
             failures: 0,
+            gateway,
             stop,
             stop_handled: false,
             token,
@@ -113,7 +112,7 @@ impl Client {
         token: &str,
     ) -> Result<Option<Ending>, ClientError> {
         let path = job.path_and_query();
-        let mut socket = match Socket::open(&self.address, &path, token, &mut self.bell) {
+        let mut socket = match Socket::open(&self.gateway, &path, token, &mut self.bell) {
             Ok(socket) => socket,
             Err(ending) => return Ok(Some(ending)),
         };

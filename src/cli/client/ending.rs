@@ -1,8 +1,10 @@
 //! What the end of a connection means for the client: the tables of the contract's section 4,
 //! read from the client's side.
 
+use std::io;
 use std::time::Duration;
 
+use rustls::{AlertDescription, CertificateError};
 use serde::Deserialize;
 use tungstenite::Error;
 use tungstenite::error::ProtocolError;
@@ -96,6 +98,18 @@ impl Ending {
         }
     }
 
+    /// The TLS handshake failed: the gateway did not prove who it is, or is none.
+    pub(crate) fn from_tls(error: &io::Error) -> Self {
+        let cause = error.get_ref();
+        match cause.and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
+            Some(cause) => Self {
+                what: format!("the TLS handshake failed: {cause}"),
+                verdict: tls_verdict(cause),
+            },
+            None => Self::lost(format!("the TLS handshake broke off: {error}")),
+        }
+    }
+
     /// Reading or writing failed.
     pub(crate) fn from_error(error: Error) -> Self {
         match error {
@@ -108,6 +122,42 @@ impl Ending {
             }
             error => Self::lost(error.to_string()),
         }
+    }
+}
+
+impl From<io::Error> for Ending {
+    /// The system failed us; perhaps not the next time.
+    fn from(error: io::Error) -> Self {
+        Self::lost(error.to_string())
+    }
+}
+
+/// What stands in a certificate does not mend itself, so only what the gateway or the network may
+/// have suffered in passing is tried again.
+fn tls_verdict(error: &rustls::Error) -> Verdict {
+    use AlertDescription as Alert;
+    use CertificateError as Bad;
+    match error {
+        // `BadSignature` is what another authority of the same name looks like.
+        rustls::Error::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature) => {
+            Verdict::Stop(ADVICE_ISSUER)
+        }
+        rustls::Error::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => {
+            Verdict::Stop(ADVICE_EXPIRED)
+        }
+        rustls::Error::InvalidCertificate(Bad::NotValidYet | Bad::NotValidYetContext { .. }) => {
+            Verdict::Stop(ADVICE_CLOCK)
+        }
+        rustls::Error::InvalidCertificate(
+            Bad::NotValidForName | Bad::NotValidForNameContext { .. },
+        ) => Verdict::Stop(ADVICE_NAME),
+        rustls::Error::InvalidCertificate(_) => Verdict::Stop(ADVICE_CERTIFICATE),
+        rustls::Error::InvalidMessage(_) => Verdict::Stop(ADVICE_PLAIN),
+        rustls::Error::PeerIncompatible(_)
+        | rustls::Error::AlertReceived(
+            Alert::HandshakeFailure | Alert::NoApplicationProtocol | Alert::ProtocolVersion,
+        ) => Verdict::Stop(ADVICE_UPGRADE),
+        _ => Verdict::Retry { after: None },
     }
 }
 
@@ -150,10 +200,19 @@ impl std::fmt::Display for Told {
     }
 }
 
+const ADVICE_CERTIFICATE: &str =
+    "give the gateway a server certificate that an authority issued for its name";
+const ADVICE_CLOCK: &str = "set this machine's clock, or wait";
+const ADVICE_EXPIRED: &str = "renew the gateway's certificate, or set this machine's clock";
 const ADVICE_FORBIDDEN: &str = "this token does not permit it: check its permissions and projects";
+const ADVICE_ISSUER: &str =
+    "if you know who issued the gateway's certificate, name theirs with --ca-file FILE";
+const ADVICE_NAME: &str = "put a name of the certificate's into --url";
+const ADVICE_PLAIN: &str = "no TLS is spoken there: use ws://, or the port of wss://";
 const ADVICE_PROTOCOL: &str =
     "client and gateway do not understand each other: check their versions";
-const ADVICE_UPGRADE: &str = "check that --url is the address of a gateway";
+const ADVICE_UPGRADE: &str =
+    "check that --url is the address of a gateway, with wss:// where it has TLS";
 
 #[cfg(test)]
 mod tests {

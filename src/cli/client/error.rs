@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use rustls::pki_types::pem;
 use thiserror::Error;
 
 use super::super::CliError;
@@ -12,13 +13,40 @@ use crate::dialect::CursorError;
 #[derive(Debug, Error)]
 pub enum ClientError {
     /// `--url` is not the address of a gateway (user).
-    #[error("--url {url:?}: {why}; write it as ws://HOST:PORT")]
+    #[error("--url {url:?}: {why}; write it as ws://HOST:PORT or wss://HOST:PORT")]
     Address {
         /// As given.
         url: String,
         /// What is wrong with it.
         why: &'static str,
     },
+    /// `--ca-file` holds no certificate (user).
+    #[error(
+        "--ca-file {path:?}: no certificate in it; give PEM, which begins with -----BEGIN CERTIFICATE-----"
+    )]
+    CaEmpty {
+        /// As given.
+        path: PathBuf,
+    },
+    /// `--ca-file` cannot be read, or is not PEM (user).
+    #[error("--ca-file {path:?}: {source}")]
+    CaUnreadable {
+        /// As given.
+        path: PathBuf,
+        /// Why not.
+        source: pem::Error,
+    },
+    /// `--ca-file` holds something that is no authority's certificate (user).
+    #[error("--ca-file {path:?}: {source}")]
+    CaUnusable {
+        /// As given.
+        path: PathBuf,
+        /// Why not.
+        source: rustls::Error,
+    },
+    /// `--ca-file` was given without TLS (user).
+    #[error("--ca-file is for TLS; give a wss:// URL too, or leave it out")]
+    CaWithoutTls,
     /// `--resume` or `--epoch` cannot be read (user).
     #[error(transparent)]
     Cursor(#[from] CursorError),
@@ -65,15 +93,18 @@ pub enum ClientError {
         /// What git said, on one line.
         message: String,
     },
+    /// The system trusts nobody (operator).
+    #[error(
+        "the system's store holds no trusted certificates{}; name one with --ca-file FILE",
+        because(errors)
+    )]
+    RootsMissing {
+        /// What went wrong while looking.
+        errors: Vec<rustls_native_certs::Error>,
+    },
     /// The system refused a poll, a thread or a signal handler.
     #[error("cannot set up the client: {0}")]
     System(#[source] io::Error),
-    /// `wss://` was asked for.
-    #[error("--url {url:?}: TLS is not supported yet; use ws:// or a local TLS proxy")]
-    Tls {
-        /// As given.
-        url: String,
-    },
     /// The token holds a byte that no token has (user).
     #[error("the token holds spaces or unprintable bytes; give it as `sightline token` printed it")]
     TokenMalformed,
@@ -97,13 +128,19 @@ impl ClientError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Address { .. }
+            | Self::CaWithoutTls
             | Self::Cursor(_)
-            | Self::Tls { .. }
             | Self::TokenMalformed
             | Self::TokenMissing => CliError::USAGE,
             _ => CliError::FAILED,
         }
     }
+}
+
+fn because(errors: &[rustls_native_certs::Error]) -> String {
+    errors
+        .first()
+        .map_or_else(String::new, |error| format!(" ({error})"))
 }
 
 impl From<ClientError> for CliError {

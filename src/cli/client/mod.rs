@@ -16,8 +16,12 @@ mod error;
 mod say;
 mod socket;
 mod stop;
+mod stream;
+#[cfg(test)]
+pub(crate) mod test_certificates;
 #[cfg(test)]
 pub(crate) mod test_server;
+mod tls;
 mod token;
 
 pub(crate) use args::ConnectArgs;

@@ -1,5 +1,5 @@
-//! One WebSocket of a client: connecting with a deadline, then reading and writing without ever
-//! blocking. The framing is tungstenite's.
+//! One WebSocket of a client: connecting with a deadline, by TLS where asked for, then reading and
+//! writing without ever blocking. The framing is tungstenite's.
 
 use std::io::{self, Read};
 use std::net::{TcpStream as StdStream, ToSocketAddrs};
@@ -15,10 +15,19 @@ use tungstenite::{Error, Message, Utf8Bytes, WebSocket};
 use super::Bell;
 use super::address::Address;
 use super::ending::Ending;
+use super::stream::Stream;
+use super::tls::Tls;
+
+/// Where sockets are opened.
+pub(crate) struct Gateway {
+    pub(crate) address: Address,
+    /// Where the address asks for it.
+    pub(crate) tls: Option<Tls>,
+}
 
 /// An open WebSocket.
 pub(crate) struct Socket {
-    websocket: WebSocket<TcpStream>,
+    websocket: WebSocket<Stream>,
     /// The kernel takes no more at present: nothing is queued until a flush succeeds.
     is_blocked: bool,
 }
@@ -34,16 +43,24 @@ pub(crate) enum Incoming {
 }
 
 impl Socket {
-    /// Connects to `path_and_query` at `address` and shows `token`. Blocks for name resolution
+    /// Connects to `path_and_query` at `gateway` and shows `token`. Blocks for name resolution
     /// and for `CONNECT_TIMEOUT` per address, then for at most `HANDSHAKE_TIMEOUT`.
     pub(crate) fn open(
-        address: &Address,
+        gateway: &Gateway,
         path_and_query: &str,
         token: &str,
         bell: &mut Bell,
     ) -> Result<Self, Ending> {
-        let stream = connect(address).map_err(|error| unreachable_host(address, &error))?;
-        let websocket = handshake(stream, &address.url(path_and_query), token, bell)?;
+        let address = &gateway.address;
+        let socket = connect(address).map_err(|error| unreachable_host(address, &error))?;
+        let socket = prepare(socket, bell)?;
+        let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
+        let stream = match &gateway.tls {
+            None => Stream::plain(socket),
+            Some(tls) => secure(socket, tls, bell, deadline)?,
+        };
+        let request = request(&address.url(path_and_query), token)?;
+        let websocket = handshake(stream, request, bell, deadline)?;
         Ok(Self {
             websocket,
             is_blocked: false,
@@ -127,39 +144,68 @@ fn unreachable_host(address: &Address, error: &io::Error) -> Ending {
     Ending::lost(format!("cannot reach {}: {error}", address.url("")))
 }
 
-fn handshake(
-    stream: StdStream,
-    url: &str,
-    token: &str,
+fn prepare(socket: StdStream, bell: &Bell) -> io::Result<TcpStream> {
+    socket.set_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    let mut socket = TcpStream::from_std(socket);
+    bell.register(&mut socket)?;
+    Ok(socket)
+}
+
+/// Nothing is sent, the token least of all, before the gateway has proved who it is.
+fn secure(
+    socket: TcpStream,
+    tls: &Tls,
     bell: &mut Bell,
-) -> Result<WebSocket<TcpStream>, Ending> {
-    let lost = |error: io::Error| Ending::lost(error.to_string());
-    // tungstenite consumes the stream when it is refused; the rest of the body is read from here.
-    let spare = stream.try_clone().map_err(lost)?;
-    stream.set_nodelay(true).map_err(lost)?;
-    stream.set_nonblocking(true).map_err(lost)?;
-    let mut stream = TcpStream::from_std(stream);
-    bell.register(&mut stream).map_err(lost)?;
+    deadline: Instant,
+) -> Result<Stream, Ending> {
+    let mut stream = tls
+        .stream(socket)
+        .map_err(|error| Ending::from_tls(&error))?;
+    loop {
+        match stream.handshake() {
+            Ok(()) => return Ok(Stream::tls(stream)),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                return Err(Ending::from_tls(&error));
+            }
+            Err(_) if Instant::now() >= deadline => {
+                return Err(Ending::lost("no answer to the TLS handshake"));
+            }
+            Err(_) => bell.wait(WAIT_STEP)?,
+        }
+    }
+}
+
+fn request(url: &str, token: &str) -> Result<ClientRequestBuilder, Ending> {
     let uri = url
         .parse()
         .map_err(|_| Ending::lost("the request's URL is not one"))?;
-    let request = ClientRequestBuilder::new(uri)
+    Ok(ClientRequestBuilder::new(uri)
         .with_header("Authorization", format!("Bearer {token}"))
         .with_header(
             "User-Agent",
             concat!("sightline/", env!("CARGO_PKG_VERSION")),
-        );
-    let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
+        ))
+}
+
+fn handshake(
+    stream: Stream,
+    request: ClientRequestBuilder,
+    bell: &mut Bell,
+    deadline: Instant,
+) -> Result<WebSocket<Stream>, Ending> {
+    // tungstenite consumes the stream when it is refused; the rest of the body is read from here.
+    let spare = stream.clone();
     let mut round = client_with_config(request, stream, Some(config()));
     loop {
         match round {
             Ok((websocket, _)) => return Ok(websocket),
-            Err(HandshakeError::Failure(error)) => return Err(refused(error, spare)),
+            Err(HandshakeError::Failure(error)) => return Err(refused(error, spare, bell)),
             Err(HandshakeError::Interrupted(_)) if Instant::now() >= deadline => {
                 return Err(Ending::lost("no answer to the handshake"));
             }
             Err(HandshakeError::Interrupted(half)) => {
-                bell.wait(WAIT_STEP).map_err(lost)?;
+                bell.wait(WAIT_STEP)?;
                 round = half.handshake();
             }
         }
@@ -172,17 +218,32 @@ fn config() -> WebSocketConfig {
 
 /// The ending that a failed handshake is. The server ends the connection after a refusal, so the
 /// part of the body that had not arrived with the head is what is left to read.
-fn refused(error: Error, spare: StdStream) -> Ending {
+fn refused(error: Error, spare: Stream, bell: &mut Bell) -> Ending {
     let Error::Http(mut response) = error else {
         return Ending::from_handshake(error);
     };
     let body = response.body_mut().get_or_insert_default();
     if body.is_empty() {
-        let _ = spare.set_nonblocking(false);
-        let _ = spare.set_read_timeout(Some(BODY_TIMEOUT));
-        let _ = spare.take(REFUSAL_BYTES_MAX).read_to_end(body);
+        read_rest(spare, body, bell);
     }
     Ending::from_error(Error::Http(response))
+}
+
+/// Reads up to the end, an error, `REFUSAL_BYTES_MAX` or `BODY_TIMEOUT`.
+fn read_rest(mut stream: Stream, body: &mut Vec<u8>, bell: &mut Bell) {
+    let deadline = Instant::now() + BODY_TIMEOUT;
+    let mut chunk = [0; 1024];
+    while body.len() < REFUSAL_BYTES_MAX && Instant::now() < deadline {
+        match stream.read(&mut chunk) {
+            Ok(count) if count > 0 => body.extend_from_slice(&chunk[..count]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if bell.wait(WAIT_STEP).is_err() {
+                    return;
+                }
+            }
+            _ => return,
+        }
+    }
 }
 
 fn is_would_block(error: &Error) -> bool {
@@ -196,4 +257,4 @@ const BODY_TIMEOUT: Duration = Duration::from_millis(500);
 /// The longest single wait inside a deadline.
 const WAIT_STEP: Duration = Duration::from_millis(100);
 const WRITE_BUFFER_BYTES: usize = 64 * 1024;
-const REFUSAL_BYTES_MAX: u64 = 8 * 1024;
+const REFUSAL_BYTES_MAX: usize = 8 * 1024;

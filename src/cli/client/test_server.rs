@@ -4,10 +4,11 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 use tungstenite::handshake::server::{Request, Response};
 use tungstenite::protocol::CloseFrame;
@@ -16,6 +17,13 @@ use tungstenite::{Message, WebSocket, accept_hdr};
 /// What a script acts on.
 pub(crate) struct TestServer {
     listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+}
+
+/// A client's connection, plain or not.
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ServerConnection, TcpStream>>),
 }
 
 /// One client's connection, seen from the server.
@@ -24,7 +32,7 @@ pub(crate) struct Peer {
     pub(crate) path: String,
     /// The header of that name.
     pub(crate) authorization: String,
-    websocket: WebSocket<TcpStream>,
+    websocket: WebSocket<Stream>,
 }
 
 impl TestServer {
@@ -32,9 +40,25 @@ impl TestServer {
     pub(crate) fn start<T: Send + 'static>(
         script: impl FnOnce(&Self) -> T + Send + 'static,
     ) -> (String, JoinHandle<T>) {
+        Self::listen("ws", None, script)
+    }
+
+    /// The same with TLS.
+    pub(crate) fn start_tls<T: Send + 'static>(
+        config: Arc<ServerConfig>,
+        script: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> (String, JoinHandle<T>) {
+        Self::listen("wss", Some(config), script)
+    }
+
+    fn listen<T: Send + 'static>(
+        scheme: &str,
+        tls: Option<Arc<ServerConfig>>,
+        script: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> (String, JoinHandle<T>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("ws://{}", listener.local_addr().unwrap());
-        (url, thread::spawn(move || script(&Self { listener })))
+        let url = format!("{scheme}://{}", listener.local_addr().unwrap());
+        (url, thread::spawn(move || script(&Self { listener, tls })))
     }
 
     /// The next connection, upgraded.
@@ -73,10 +97,54 @@ impl TestServer {
         stream.write_all(body.as_bytes()).unwrap();
     }
 
-    fn accept_stream(&self) -> TcpStream {
+    /// Answers the next connection's first bytes, whatever they are, with an HTTP `status`.
+    pub(crate) fn answer_anything(&self, status: &str) {
+        let mut stream = self.accept_stream();
+        assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+        let head = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+    }
+
+    /// The next connection is one that the client gives up before it has sent anything.
+    pub(crate) fn fail_handshake(&self) {
+        assert!(self.accept_stream().read(&mut [0]).is_err());
+    }
+
+    fn accept_stream(&self) -> Stream {
         let (stream, _) = self.listener.accept().unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream
+        match &self.tls {
+            None => Stream::Plain(stream),
+            Some(config) => {
+                let connection = ServerConnection::new(Arc::clone(config)).unwrap();
+                Stream::Tls(Box::new(StreamOwned::new(connection, stream)))
+            }
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
     }
 }
 
@@ -110,6 +178,12 @@ impl Peer {
             Message::Close(frame) => frame.map(|frame| frame.code.into()),
             other => panic!("not a close: {other:?}"),
         }
+    }
+
+    /// After a close: whether the client ends TLS too before the connection is gone.
+    pub(crate) fn ends_in_peace(mut self) -> bool {
+        while self.websocket.read().is_ok() {}
+        matches!(self.websocket.get_mut().read(&mut [0]), Ok(0))
     }
 
     /// Closes with `code` and waits for the answer.
