@@ -56,6 +56,35 @@ const UNDONE: &[&str] = &[
     concat!("X", "XX"),
 ];
 
+/// Lints that no crate here goes without.
+const FORBIDDEN: &[&str] = &["unsafe_code"];
+
+#[test]
+fn every_crate_has_the_lints_of_the_workspace() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = read_manifest(root);
+    let lints = &manifest["workspace"]["lints"]["rust"];
+    for lint in FORBIDDEN {
+        assert_eq!(lints[*lint].as_str(), Some("forbid"), "{lint}");
+    }
+    let members = manifest["workspace"]["members"].as_array();
+    let members = members.expect("the workspace has members").iter();
+    let folders = members.map(|member| root.join(member.as_str().expect("a folder")));
+    for folder in folders.chain([root.to_owned()]) {
+        let manifest = read_manifest(&folder);
+        let inherits = manifest["lints"]
+            .get("workspace")
+            .and_then(|it| it.as_bool());
+        assert_eq!(inherits, Some(true), "{}", folder.display());
+    }
+}
+
+fn read_manifest(folder: &Path) -> toml::Value {
+    let path = folder.join("Cargo.toml");
+    let text = fs::read_to_string(&path).expect("a member has a manifest");
+    toml::from_str(&text).expect("a manifest is TOML")
+}
+
 #[test]
 fn the_sources_are_tidy() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -97,11 +126,10 @@ fn check(file: &str, text: &str) -> Vec<String> {
         found.extend(check_imports(inside, &code));
         found.extend(check_purity(inside, &code));
     }
+    // The lint sees only what is compiled here.
+    found.extend(check_word(&code, "unsafe", "`unsafe`, which is forbidden"));
     if file == "src/hub/mail.rs" {
-        let is_rc = |token: &&Token<'_>| token.text == "Rc";
-        let lines = tokens(&code);
-        let lines = lines.iter().filter(is_rc).map(|token| token.line);
-        found.extend(lines.map(|line| (line, "`Rc` in what leaves the thread".into())));
+        found.extend(check_word(&code, "Rc", "`Rc` in what leaves the thread"));
     }
     found.extend(check_lines(text, &code));
     found.sort();
@@ -109,6 +137,12 @@ fn check(file: &str, text: &str) -> Vec<String> {
         .into_iter()
         .map(|(line, what)| format!("{file}:{line}: {what}"))
         .collect()
+}
+
+fn check_word(code: &str, word: &str, what: &str) -> Vec<(usize, String)> {
+    let tokens = tokens(code).into_iter();
+    let found = tokens.filter(|token| token.text == word);
+    found.map(|token| (token.line, what.to_owned())).collect()
 }
 
 fn check_lines(text: &str, code: &str) -> Vec<(usize, String)> {
@@ -545,6 +579,14 @@ fn rc_in_mail_is_found() {
     let text = "struct Src;\n// Rc\ntype A = std::rc::Rc<u8>;";
     expect("src/hub/mail.rs", text, &[(3, "`Rc`")]);
     expect("src/hub/outbox.rs", text, &[]);
+}
+
+#[test]
+fn unsafe_code_is_found_wherever_it_stands() {
+    let text = "// unsafe\nlet x = \"unsafe\";\n#![forbid(unsafe_code)]\nunsafe { f() }";
+    for file in ["src/hub/mod.rs", "loadgen/src/main.rs", "tests/x.rs"] {
+        expect(file, text, &[(4, "`unsafe`")]);
+    }
 }
 
 #[test]
