@@ -167,3 +167,21 @@ impl Core {
         counters.tls_handshakes_unfinished.set(unfinished);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn past_the_limit_the_oldest_gives_way() {
+        let mut handshakes = Handshakes::new(TLS_HANDSHAKES_UNFINISHED_MAX / 3);
+        let key = Key::from_u64;
+        assert_eq!(handshakes.begin(30, key(1)), None);
+        assert_eq!(handshakes.begin(10, key(2)), None);
+        assert_eq!(handshakes.begin(20, key(3)), None);
+        assert_eq!(handshakes.begin(40, key(4)), Some(key(2)));
+        assert_eq!(handshakes.begin(40, key(5)), Some(key(3)));
+        handshakes.unfinished.remove(&(30, key(1)));
+        assert_eq!(handshakes.begin(50, key(6)), None);
+    }
+}

@@ -194,6 +194,7 @@ impl Core {
                 | HttpState::Head => {}
             },
         }
+        connection.transport.close();
     }
 
     /// Reads a connection within the turn's budget and handles what came.

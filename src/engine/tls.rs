@@ -218,6 +218,14 @@ impl TlsStream {
         Ok(())
     }
 
+    /// Says goodbye, if it ever came to talking, and closes the socket whether that is heard or not.
+    pub fn close(mut self) {
+        if !self.session.is_handshaking() {
+            self.session.send_close_notify();
+            let _ = self.flush();
+        }
+    }
+
     /// Says goodbye and ends our half behind it, once the kernel has taken all of it.
     /// Errors: the system's; a peer that is gone is no error.
     pub fn shutdown_write(&mut self) -> io::Result<()> {
@@ -265,3 +273,9 @@ impl Read for Source<'_> {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod test_pair;
+
+#[cfg(test)]
+mod tests;

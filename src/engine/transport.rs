@@ -172,6 +172,14 @@ impl Transport {
         }
     }
 
+    /// Ends both halves, under TLS with a goodbye as far as the kernel takes it: without one the peer
+    /// could not tell an end from an attack.
+    pub fn close(self) {
+        if let Self::Tls(stream) = self {
+            stream.close();
+        }
+    }
+
     fn socket_mut(&mut self) -> &mut Socket {
         match self {
             Self::Plain(socket) => socket,

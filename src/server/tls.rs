@@ -91,3 +91,46 @@ fn read(files: &Tls) -> Result<CertifiedKey, TlsError> {
         TlsError::Wrong { key, path, source }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::fs;
+
+    use super::*;
+    use crate::engine::tls::test_pair::pems;
+
+    #[test]
+    fn the_file_at_fault_is_named_and_the_old_pair_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name| folder.path().join(name);
+        let files = Tls {
+            cert: file("cert.pem"),
+            key: file("key.pem"),
+        };
+        let install = |chain: &str, key: &str| {
+            fs::write(&files.cert, chain).unwrap();
+            fs::write(&files.key, key).unwrap();
+        };
+        let (chain, key) = pems();
+        install(&chain, &key);
+        let pair = Pair::load(&files).unwrap();
+        let refused = |expected: &str| {
+            let told = pair.reload().unwrap_err().to_string();
+            let path = folder.path().display().to_string();
+            assert_eq!(told.replace(&path, ""), expected);
+            assert_eq!(Pair::load(&files).err().unwrap().to_string(), told);
+        };
+        install("", &key);
+        refused("tls.cert: \"/cert.pem\": there is no certificate in it (PEM)");
+        install(&chain, "");
+        refused("tls.key: \"/key.pem\": there is no private key in it (PEM)");
+        install(&chain, &pems().1);
+        refused("tls.key: \"/key.pem\": its private key does not match the certificate");
+        fs::remove_file(&files.cert).unwrap();
+        refused("tls.cert: cannot read \"/cert.pem\": No such file or directory (os error 2)");
+        install(&chain, &key);
+        pair.reload().unwrap();
+    }
+}

@@ -6,6 +6,7 @@
 mod harness;
 
 mod admin;
+mod certificates;
 mod command_line;
 mod commands;
 mod compression;
@@ -28,4 +29,5 @@ mod publish_socket;
 mod requests;
 mod slow;
 mod tls;
+mod tls_peers;
 mod violations;

@@ -111,3 +111,40 @@ fn is_encrypted(key: &[u8]) -> bool {
     let label = b"ENCRYPTED";
     key.windows(label.len()).any(|window| window == label)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_pair::pems;
+    use super::*;
+
+    fn check(chain: &str, key: &str, expected: Result<usize, PairError>) {
+        let found = read_pair(chain.as_bytes(), key.as_bytes());
+        let length = found.map(|certified| certified.cert.len());
+        assert_eq!(length, expected, "{chain}\n{key}");
+    }
+
+    #[test]
+    fn a_pair_is_read_or_it_is_said_what_is_wrong() {
+        let (chain, key) = pems();
+        let (other, other_key) = pems();
+        check(&chain, &key, Ok(1));
+        check(&format!("a comment\n{chain}{other}"), &key, Ok(2));
+        // Both in one file, which is then named twice.
+        let both = format!("{key}{chain}");
+        check(&both, &both, Ok(1));
+        check("", &key, Err(PairError::NoCertificate));
+        check(&key, &key, Err(PairError::NoCertificate));
+        check(&chain, "", Err(PairError::NoKey));
+        check(&chain, &chain, Err(PairError::NoKey));
+        check(&chain, &other_key, Err(PairError::Mismatch));
+        check(&format!("{other}{chain}"), &key, Err(PairError::Mismatch));
+        let encrypted = key.replace("PRIVATE", "ENCRYPTED PRIVATE");
+        check(&chain, &encrypted, Err(PairError::EncryptedKey));
+        let cut = &chain[..chain.len() / 2];
+        check(cut, &key, Err(PairError::BadCertificate));
+        let wrong = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        check(wrong, &key, Err(PairError::BadCertificate));
+        let wrong = wrong.replace("CERTIFICATE", "PRIVATE KEY");
+        check(&chain, &wrong, Err(PairError::BadKey));
+    }
+}
