@@ -72,8 +72,9 @@ pub const TLS_HANDSHAKES_UNFINISHED_MAX: usize = 4_096;
 /// signature, some 150 µs, by which the turn's writes are late; a turn itself costs little, so that
 /// more steps in it would not make a storm of handshakes pass sooner.
 pub const TLS_HANDSHAKE_STEPS_PER_TURN: usize = 1;
-/// Bytes read for one step of a TLS handshake: the longest record fits.
-pub const TLS_HANDSHAKE_BYTES_PER_STEP: usize = 32 * 1024;
+/// Bytes of a client's whole part in a TLS handshake; a first message is below 2 KiB. rustls alone
+/// would hold 64 KiB for each that never ends.
+pub const TLS_HANDSHAKE_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of plaintext sealed at a time, two records: what a slow peer may hold that is its alone.
 pub const TLS_SEAL_BYTES_MAX: usize = 32 * 1024;
 

@@ -108,7 +108,7 @@ impl Core {
             }
             Err(HandshakeError::Gone) => self.fail_handshake(key, HandshakeFailure::Gone),
             Err(HandshakeError::PlainHttp) => self.refuse_plain_http(now, key),
-            Err(HandshakeError::Protocol(error)) => {
+            Err(error @ (HandshakeError::Protocol(_) | HandshakeError::TooLong)) => {
                 debug!(%error, "a TLS handshake failed");
                 self.fail_handshake(key, HandshakeFailure::Protocol);
             }

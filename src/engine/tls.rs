@@ -16,15 +16,15 @@ use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 use thiserror::Error;
 
 use super::transport::{Received, Rest, Socket, Written};
-use crate::limits::{TLS_HANDSHAKE_BYTES_PER_STEP, TLS_SEAL_BYTES_MAX};
+use crate::limits::{TLS_HANDSHAKE_BYTES_MAX, TLS_SEAL_BYTES_MAX};
 
 /// A TLS session and its socket.
 #[derive(Debug)]
 pub struct TlsStream {
     socket: Socket,
     session: ServerConnection,
-    /// Something was read: it is known whether the peer speaks TLS at all.
-    has_begun: bool,
+    /// Bytes that may still be read for the handshake.
+    handshake_bytes_left: usize,
     /// Our half ends as soon as all that is sealed is with the kernel.
     is_ending: bool,
 }
@@ -60,6 +60,9 @@ pub enum HandshakeError {
     /// with the kernel, if it took it.
     #[error(transparent)]
     Protocol(#[from] rustls::Error),
+    /// Its messages go on and on.
+    #[error("more than {TLS_HANDSHAKE_BYTES_MAX} bytes")]
+    TooLong,
 }
 
 impl TlsStream {
@@ -70,7 +73,7 @@ impl TlsStream {
         Ok(Self {
             socket,
             session,
-            has_begun: false,
+            handshake_bytes_left: TLS_HANDSHAKE_BYTES_MAX,
             is_ending: false,
         })
     }
@@ -95,16 +98,18 @@ impl TlsStream {
     }
 
     /// Goes on with the handshake, up to our next answer: one step costs at most one key exchange
-    /// with its signature, and `TLS_HANDSHAKE_BYTES_PER_STEP` read.
+    /// with its signature. An error ends it.
     pub fn handshake(&mut self) -> Result<Handshake, HandshakeError> {
-        let mut intake = Intake::new(TLS_HANDSHAKE_BYTES_PER_STEP);
+        let mut intake = Intake::new(self.handshake_bytes_left);
         loop {
             match self.take_sealed(&mut intake) {
+                Ok(None) if intake.left == 0 => return Err(HandshakeError::TooLong),
                 Ok(None) => return Ok(Handshake::Unfinished(intake.rest)),
                 Ok(Some(0)) | Err(_) => return Err(HandshakeError::Gone),
                 Ok(Some(_)) => {}
             }
-            let is_first = !std::mem::replace(&mut self.has_begun, true);
+            let is_first = self.handshake_bytes_left == TLS_HANDSHAKE_BYTES_MAX;
+            self.handshake_bytes_left = intake.left;
             // No type of record is a letter, and HTTP's methods begin with one.
             if is_first && intake.first.is_some_and(|byte| byte.is_ascii_uppercase()) {
                 return Err(HandshakeError::PlainHttp);
