@@ -3,12 +3,11 @@
 use std::net::TcpListener;
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
-use std::thread::JoinHandle;
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Server, Viewer, check_secrecy, kind, run, run_with, sightline};
+use crate::harness::{Server, Tail, Viewer, Watched, kind, run, run_with, sightline};
 
 const KEY: &str = "auth.jwt_secret = \"a secret that has more than 32 bytes in it\"\n";
 
@@ -134,11 +133,9 @@ fn a_minted_token_is_taken_by_the_server() {
 fn what_publish_reads_arrives_in_tail() {
     let server = Server::start("");
     let viewer = server.viewer_token("alice", &["p"]);
-    let url = format!("ws://{}", server.address());
-    let mut tail = Tail::start(&["tail", "--all", "--url", &url, "--token", &viewer]);
-    crate::harness::eventually("it watches", || {
-        (server.connections().len() == 1).then_some(())
-    });
+    let url = server.url("");
+    let mut tail = Tail::start(&["--all", "--url", &url, "--token", &viewer]);
+    tail.wait_until_it_watches(&server);
     let lines = (0..50).map(|n| json!({"event_type": "x", "project_id": "p", "data": n}));
     let mut input: String = lines.map(|line| format!("{line}\n")).collect();
     input += "not an event\n";
@@ -193,7 +190,7 @@ fn what_serve_dev_prints_works_when_pasted() {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     assert_eq!(words[0], "tail");
     let (url, token) = (words[3], words[5]);
-    let mut tail = Tail::start(&words);
+    let mut tail = Tail::start(&words[1..]);
     let address = url.strip_prefix("ws://").unwrap();
     let rows = || {
         let mut http = crate::harness::Http::connect(address);
@@ -238,57 +235,4 @@ fn what_serve_dev_prints_works_when_pasted() {
         (kind(&event), &event["data"]),
         (kind(&published), &published["data"])
     );
-}
-
-/// A `tail` that runs until it is dropped.
-struct Tail {
-    lines: Box<dyn Iterator<Item = String>>,
-    _child: Watched,
-}
-
-impl Tail {
-    fn start(arguments: &[&str]) -> Self {
-        let mut command = sightline();
-        let mut child = command
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self {
-            lines: Box::new(lines.map_while(Result::ok)),
-            _child: Watched::new(child),
-        }
-    }
-
-    fn next(&mut self) -> Value {
-        serde_json::from_str(&self.lines.next().unwrap()).unwrap()
-    }
-}
-
-/// A command that is ended with the test, and says no token on standard error until then.
-struct Watched {
-    child: Child,
-    said: Option<JoinHandle<String>>,
-}
-
-impl Watched {
-    fn new(mut child: Child) -> Self {
-        let stderr = child.stderr.take().unwrap();
-        let said = std::thread::spawn(|| std::io::read_to_string(stderr).unwrap());
-        let said = Some(said);
-        Self { child, said }
-    }
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let said = self.said.take().map(|said| said.join().unwrap());
-        if !std::thread::panicking() {
-            check_secrecy("standard error", &said.unwrap_or_default());
-        }
-    }
 }

@@ -30,4 +30,5 @@ mod requests;
 mod slow;
 mod tls;
 mod tls_peers;
+mod trust;
 mod violations;

@@ -6,6 +6,7 @@ mod raw;
 mod secrecy;
 mod server;
 mod stream;
+mod tail;
 mod tls;
 mod viewer;
 
@@ -19,8 +20,9 @@ pub use self::raw::{
     Frame, RawSocket, close_frame, deflate, deflated_frame, masked, text_frame, upgrade_request,
 };
 pub use self::secrecy::{NO_TOKEN, check_secrecy};
-pub use self::server::{Server, Setup, Token, run, run_with, sightline};
+pub use self::server::{Ending, Server, Setup, Token, run, run_with, sightline};
 pub use self::stream::Stream;
+pub use self::tail::{Tail, Watched};
 pub use self::tls::{Authority, TlsStream};
 pub use self::viewer::{Publisher, Refused, Viewer, kind, kinds};
 

@@ -172,6 +172,16 @@ impl Server {
         &self.addresses[0]
     }
 
+    /// The URL of a WebSocket at its first address.
+    pub fn url(&self, target: &str) -> String {
+        let scheme = if self.authority.is_some() {
+            "wss"
+        } else {
+            "ws"
+        };
+        format!("{scheme}://{}{target}", self.address())
+    }
+
     /// The signed token. It will be looked for in the log.
     pub fn mint(&self, token: &Token) -> String {
         let key = SigningKey::from_secret(SECRET.as_bytes()).unwrap();

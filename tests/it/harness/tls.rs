@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose,
+    KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -43,13 +43,18 @@ impl Authority {
 
     /// A certificate for `localhost` and `127.0.0.1`, and its key; both PEM.
     pub fn issue(&self) -> (String, String) {
-        let names = ["localhost".to_string(), "127.0.0.1".to_string()];
+        self.sign(&for_this_machine())
+    }
+
+    /// The same, past its last day.
+    pub fn issue_expired(&self) -> (String, String) {
+        let mut params = for_this_machine();
+        params.not_after = date_time_ymd(2020, 1, 1);
+        self.sign(&params)
+    }
+
+    fn sign(&self, params: &CertificateParams) -> (String, String) {
         let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(names).unwrap();
-        // What the strictest clients ask for.
-        params.use_authority_key_identifier_extension = true;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         (certificate.pem(), key.serialize_pem())
     }
@@ -66,6 +71,16 @@ impl Authority {
     pub fn certificate(&self) -> CertificateDer<'static> {
         self.issuer.der().clone()
     }
+}
+
+fn for_this_machine() -> CertificateParams {
+    let names = ["localhost".to_string(), "127.0.0.1".to_string()];
+    let mut params = CertificateParams::new(names).unwrap();
+    // What the strictest clients ask for.
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params
 }
 
 impl Server {
