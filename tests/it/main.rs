@@ -1,5 +1,6 @@
-//! The real binary over real sockets, with clients that are not our code: tungstenite's, node's
-//! `ws`, and frames and requests written by hand. One file for each part of the contract.
+//! The real binary over real sockets, with clients that are not our code: tungstenite's, a
+//! page's, node's, Python's, curl's, and frames and requests written by hand. One file for each part
+//! of the contract.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -7,11 +8,13 @@ mod harness;
 
 mod admin;
 mod certificates;
+mod clients;
 mod command_line;
 mod commands;
 mod compression;
 mod cores;
 mod crowds;
+mod curl;
 mod drain;
 mod echo;
 mod envelopes;
@@ -20,7 +23,6 @@ mod handshake;
 mod hostile;
 mod keys;
 mod lifetime;
-mod node_client;
 mod operating;
 mod origins;
 mod patience;

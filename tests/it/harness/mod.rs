@@ -1,7 +1,7 @@
 //! What every test here needs: the server as a child process, and clients that are not its code.
 
 mod http;
-mod node;
+mod outside;
 mod raw;
 mod secrecy;
 mod server;
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 pub use self::http::{Answer, Http, request};
-pub use self::node::{Heard, NodeClient};
+pub use self::outside::{Dial, Heard, Outside, OutsideClient, is_here};
 pub use self::raw::{
     Frame, RawSocket, close_frame, deflate, deflated_frame, masked, text_frame, upgrade_request,
 };

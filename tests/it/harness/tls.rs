@@ -8,9 +8,11 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, date_time_ymd,
+    KeyPair, KeyUsagePurpose, PublicKeyData, date_time_ymd,
 };
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -87,6 +89,13 @@ impl Server {
     /// The file of the authority that signed this server's certificate.
     pub fn ca_file(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
+    }
+
+    /// SHA-256 of this server's public key, in Base64, as browsers' flags want it.
+    pub fn key_pin(&self) -> String {
+        let key = fs::read_to_string(self.folder.path().join("key.pem")).unwrap();
+        let key = KeyPair::from_pem(&key).unwrap().subject_public_key_info();
+        BASE64_STANDARD.encode(digest::digest(&digest::SHA256, &key))
     }
 
     /// A client that trusts this server, speaks these versions, and offers HTTP/1.1. Clones share

@@ -1,33 +1,36 @@
-// A WebSocket client for the tests: node client.cjs URL PROTOCOLS OPTIONS (the last two JSON).
+// A WebSocket client for the tests: node client.cjs DIAL (JSON; see harness/outside.rs).
 // Prints what it hears, one JSON object a line; sends each line of standard input as a message.
 "use strict";
 
+const fs = require("node:fs");
 const WebSocket = require("ws");
 
-const [url, protocols, options] = process.argv.slice(2);
-const print = (heard) => process.stdout.write(`${JSON.stringify(heard)}\n`);
-const socket = new WebSocket(url, JSON.parse(protocols), JSON.parse(options));
-
-// Whoever started this waits for a line: nothing in time is an answer too.
-const patience = setTimeout(() => {
-  print({ heard: "nothing in time" });
-  process.exit(1);
-}, 10_000);
-
-socket.on("open", () =>
-  print({ heard: "open", protocol: socket.protocol, extensions: socket.extensions }),
-);
-socket.on("message", (data, isBinary) => {
-  patience.refresh();
-  print({ heard: isBinary ? "binary" : "message", text: data.toString() });
+const dial = JSON.parse(process.argv[2]);
+const tell = (heard) => process.stdout.write(`${JSON.stringify(heard)}\n`);
+const socket = new WebSocket(dial.url, dial.protocols, {
+  ca: dial.ca ? fs.readFileSync(dial.ca) : undefined,
+  headers: dial.headers,
+  // By itself it leaves short messages as they are.
+  perMessageDeflate: dial.deflate && { threshold: 0 },
 });
+
+let offered;
+socket.on("upgrade", (response) => {
+  offered = response.headers["sec-websocket-extensions"];
+});
+socket.on("open", () =>
+  tell({ heard: "open", protocol: socket.protocol, extensions: offered ?? "" }),
+);
+socket.on("message", (data, isBinary) =>
+  tell(isBinary ? { heard: "binary" } : { heard: "message", text: data.toString() }),
+);
 socket.on("unexpected-response", (_, response) => {
-  print({ heard: "refused", status: response.statusCode });
+  tell({ heard: "refused", status: response.statusCode });
   process.exit(0);
 });
-socket.on("error", (error) => print({ heard: `error: ${error.message}` }));
+socket.on("error", (error) => tell({ heard: "failed", why: error.message }));
 socket.on("close", (code) => {
-  print({ heard: "closed", code });
+  tell({ heard: "closed", code });
   process.exit(0);
 });
 
@@ -37,3 +40,4 @@ process.stdin.on("data", (chunk) => {
   rest = lines.pop();
   for (const line of lines) socket.send(line);
 });
+process.stdin.on("end", () => process.exit(0));
