@@ -1,5 +1,6 @@
 //! TLS handshakes of a core: few steps a turn, because each is dear; a time for each; and a limit to
-//! how many are unfinished, past which the oldest gives way, so that silent sockets keep nobody out.
+//! how many are unfinished, past which the oldest gives way, of those that have said nothing where there
+//! are such, so that silent sockets keep nobody out.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,8 +24,8 @@ use super::tls::{Handshake, HandshakeError, Terms};
 /// The unfinished handshakes of a core.
 #[derive(Debug)]
 pub(super) struct Handshakes {
-    /// By the end of their time, in monotonic milliseconds: the oldest comes first.
-    unfinished: BTreeSet<(u64, Key)>,
+    /// In the order in which they give way.
+    unfinished: BTreeSet<Unfinished>,
     unfinished_max: usize,
     /// Those with input that no further edge will tell of.
     pub ready: VecDeque<Key>,
@@ -43,10 +44,45 @@ impl Handshakes {
     /// One begins. Returns the one that gives way to it.
     fn begin(&mut self, deadline_ms: u64, key: Key) -> Option<Key> {
         let is_full = self.unfinished.len() >= self.unfinished_max;
-        let oldest = is_full.then(|| self.unfinished.pop_first()).flatten();
-        self.unfinished.insert((deadline_ms, key));
-        oldest.map(|(_, key)| key)
+        let first = is_full.then(|| self.unfinished.pop_first()).flatten();
+        self.unfinished.insert(Unfinished {
+            has_spoken: false,
+            deadline_ms,
+            key,
+        });
+        first.map(|gone| gone.key)
     }
+
+    /// One has sent its first bytes.
+    fn handle_first_bytes(&mut self, deadline_ms: u64, key: Key) {
+        self.forget(deadline_ms, key);
+        self.unfinished.insert(Unfinished {
+            has_spoken: true,
+            deadline_ms,
+            key,
+        });
+    }
+
+    /// One is finished, or gone.
+    fn forget(&mut self, deadline_ms: u64, key: Key) {
+        for has_spoken in [false, true] {
+            self.unfinished.remove(&Unfinished {
+                has_spoken,
+                deadline_ms,
+                key,
+            });
+        }
+    }
+}
+
+/// A handshake under way. Ordered by who gives way first: the silent before the others, then the
+/// oldest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Unfinished {
+    has_spoken: bool,
+    /// The end of its time, in monotonic milliseconds.
+    deadline_ms: u64,
+    key: Key,
 }
 
 impl Core {
@@ -61,7 +97,7 @@ impl Core {
     /// A connection is taken out, whatever became of its handshake.
     pub(super) fn forget_handshake(&mut self, key: Key, connection: &Connection) {
         if let Protocol::Http(http) = &connection.protocol {
-            self.handshakes.unfinished.remove(&(http.deadline_ms, key));
+            self.handshakes.forget(http.deadline_ms, key);
             self.count_handshakes();
         }
     }
@@ -94,12 +130,16 @@ impl Core {
         let Some(stream) = connection.transport.tls_mut() else {
             return;
         };
+        let was_silent = stream.is_silent();
         let step = catch_unwind(AssertUnwindSafe(|| stream.handshake()));
         let Ok(step) = step else {
             self.stats.counters.panics.add(1);
             return self.fail_handshake(key, HandshakeFailure::Protocol);
         };
         connection.is_blocked |= stream.wants_write();
+        if let (true, Protocol::Http(http)) = (was_silent, &connection.protocol) {
+            self.handshakes.handle_first_bytes(http.deadline_ms, key);
+        }
         match step {
             Ok(Handshake::Finished(terms)) => self.finish_handshake(key, terms),
             Ok(Handshake::Unfinished(rest)) => {
@@ -131,7 +171,7 @@ impl Core {
             return;
         };
         let deadline_ms = http.deadline_ms;
-        self.handshakes.unfinished.remove(&(deadline_ms, key));
+        self.handshakes.forget(deadline_ms, key);
         self.count_handshakes();
         self.set_deadline(
             key,
@@ -181,7 +221,21 @@ mod tests {
         assert_eq!(handshakes.begin(20, key(3)), None);
         assert_eq!(handshakes.begin(40, key(4)), Some(key(2)));
         assert_eq!(handshakes.begin(40, key(5)), Some(key(3)));
-        handshakes.unfinished.remove(&(30, key(1)));
+        handshakes.forget(30, key(1));
         assert_eq!(handshakes.begin(50, key(6)), None);
+    }
+
+    #[test]
+    fn who_has_said_something_gives_way_after_all_who_are_silent() {
+        let mut handshakes = Handshakes::new(TLS_HANDSHAKES_UNFINISHED_MAX / 2);
+        let key = Key::from_u64;
+        handshakes.begin(10, key(1));
+        handshakes.handle_first_bytes(10, key(1));
+        handshakes.begin(20, key(2));
+        assert_eq!(handshakes.begin(30, key(3)), Some(key(2)));
+        handshakes.handle_first_bytes(30, key(3));
+        assert_eq!(handshakes.begin(40, key(4)), Some(key(1)));
+        handshakes.forget(30, key(3));
+        assert_eq!(handshakes.unfinished.len(), 1);
     }
 }

@@ -175,13 +175,11 @@ impl Acceptor {
     }
 
     fn take_in(&self, stream: Stream, peer: Option<SocketAddr>) -> Accept {
-        let Some(config) = &self.tls else {
-            return Accept::Stream(Transport::Plain(stream), peer);
+        let transport = match &self.tls {
+            None => Transport::Plain(stream),
+            Some(config) => Transport::Tls(Box::new(TlsStream::new(stream, Arc::clone(config)))),
         };
-        match TlsStream::new(stream, Arc::clone(config)) {
-            Ok(stream) => Accept::Stream(Transport::Tls(Box::new(stream)), peer),
-            Err(error) => Accept::Failed(io::Error::other(error)),
-        }
+        Accept::Stream(transport, peer)
     }
 
     fn pause(&mut self, now_ms: u64, error: io::Error) -> Accept {

@@ -22,11 +22,18 @@ use crate::limits::{TLS_HANDSHAKE_BYTES_MAX, TLS_SEAL_BYTES_MAX};
 #[derive(Debug)]
 pub struct TlsStream {
     socket: Socket,
-    session: ServerConnection,
+    session: Session,
     /// Bytes that may still be read for the handshake.
     handshake_bytes_left: usize,
     /// Our half ends as soon as all that is sealed is with the kernel.
     is_ending: bool,
+}
+
+/// What rustls holds of a connection: some 8 KiB, so nothing before the peer says something.
+#[derive(Debug)]
+enum Session {
+    Awaited(Arc<ServerConfig>),
+    Begun(Box<ServerConnection>),
 }
 
 /// Where a handshake is after a step.
@@ -45,6 +52,15 @@ pub struct Terms {
     pub is_tls13: bool,
     /// The peer showed a ticket of an earlier session.
     pub is_resumed: bool,
+}
+
+impl Terms {
+    fn of(session: &ServerConnection) -> Self {
+        Self {
+            is_tls13: session.protocol_version() == Some(ProtocolVersion::TLSv1_3),
+            is_resumed: session.handshake_kind() == Some(HandshakeKind::Resumed),
+        }
+    }
 }
 
 /// Why a handshake came to nothing; always the peer's doing. The socket is to be closed.
@@ -66,26 +82,35 @@ pub enum HandshakeError {
 }
 
 impl TlsStream {
-    /// A session in which nothing was said yet. Errors: the system has no randomness.
-    pub fn new(socket: Socket, config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
-        let mut session = ServerConnection::new(config)?;
-        session.set_buffer_limit(Some(TLS_SEAL_BYTES_MAX));
-        Ok(Self {
+    /// One on which nothing was said yet.
+    pub fn new(socket: Socket, config: Arc<ServerConfig>) -> Self {
+        Self {
             socket,
-            session,
+            session: Session::Awaited(config),
             handshake_bytes_left: TLS_HANDSHAKE_BYTES_MAX,
             is_ending: false,
-        })
+        }
     }
 
     /// Whether `handshake` is to be called.
     pub fn is_handshaking(&self) -> bool {
-        self.session.is_handshaking()
+        match &self.session {
+            Session::Awaited(_) => true,
+            Session::Begun(session) => session.is_handshaking(),
+        }
+    }
+
+    /// Whether the peer has said nothing so far.
+    pub fn is_silent(&self) -> bool {
+        self.handshake_bytes_left == TLS_HANDSHAKE_BYTES_MAX
     }
 
     /// Whether sealed bytes wait for the kernel.
     pub fn wants_write(&self) -> bool {
-        self.session.wants_write()
+        match &self.session {
+            Session::Awaited(_) => false,
+            Session::Begun(session) => session.wants_write(),
+        }
     }
 
     /// The socket alone.
@@ -100,6 +125,7 @@ impl TlsStream {
     /// Goes on with the handshake, up to our next answer: one step costs at most one key exchange
     /// with its signature. An error ends it.
     pub fn handshake(&mut self) -> Result<Handshake, HandshakeError> {
+        self.begin()?;
         let mut intake = Intake::new(self.handshake_bytes_left);
         loop {
             match self.take_sealed(&mut intake) {
@@ -108,19 +134,23 @@ impl TlsStream {
                 Ok(Some(0)) | Err(_) => return Err(HandshakeError::Gone),
                 Ok(Some(_)) => {}
             }
-            let is_first = self.handshake_bytes_left == TLS_HANDSHAKE_BYTES_MAX;
+            let is_first = self.is_silent();
             self.handshake_bytes_left = intake.left;
             // No type of record is a letter, and HTTP's methods begin with one.
             if is_first && intake.first.is_some_and(|byte| byte.is_ascii_uppercase()) {
                 return Err(HandshakeError::PlainHttp);
             }
-            let outcome = self.session.process_new_packets();
-            let has_answered = self.session.wants_write();
+            let Session::Begun(session) = &mut self.session else {
+                return Err(HandshakeError::Gone);
+            };
+            let outcome = session.process_new_packets().map(|_| ());
+            let terms = (!session.is_handshaking()).then(|| Terms::of(session));
+            let has_answered = session.wants_write();
             let flushed = self.flush();
             outcome?;
             flushed.map_err(|_| HandshakeError::Gone)?;
-            if !self.session.is_handshaking() {
-                return Ok(Handshake::Finished(self.terms()));
+            if let Some(terms) = terms {
+                return Ok(Handshake::Finished(terms));
             }
             if has_answered {
                 return Ok(Handshake::Unfinished(intake.rest));
@@ -128,10 +158,21 @@ impl TlsStream {
         }
     }
 
-    fn terms(&self) -> Terms {
-        Terms {
-            is_tls13: self.session.protocol_version() == Some(ProtocolVersion::TLSv1_3),
-            is_resumed: self.session.handshake_kind() == Some(HandshakeKind::Resumed),
+    // The peer has something to say. Errors: the system has no randomness.
+    fn begin(&mut self) -> Result<(), rustls::Error> {
+        if let Session::Awaited(config) = &self.session {
+            let mut session = ServerConnection::new(Arc::clone(config))?;
+            session.set_buffer_limit(Some(TLS_SEAL_BYTES_MAX));
+            self.session = Session::Begun(Box::new(session));
+        }
+        Ok(())
+    }
+
+    // Errors: nobody has said anything yet.
+    fn begun(&mut self) -> io::Result<(&mut ServerConnection, &mut Socket)> {
+        match &mut self.session {
+            Session::Awaited(_) => Err(ErrorKind::NotConnected.into()),
+            Session::Begun(session) => Ok((session, &mut self.socket)),
         }
     }
 
@@ -160,15 +201,15 @@ impl TlsStream {
     // Bytes of the socket that rustls has now. 0: the end, or the peer's goodbye. `None`: the socket has
     // no more, or the budget is used up.
     fn take_sealed(&mut self, intake: &mut Intake) -> io::Result<Option<usize>> {
-        let mut source = Source(&mut self.socket, intake);
-        match self.session.read_tls(&mut source) {
+        let (session, socket) = self.begun()?;
+        match session.read_tls(&mut Source(socket, intake)) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
             outcome => outcome.map(Some),
         }
     }
 
     fn take_plain(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self.session.reader().read(buf) {
+        match self.begun()?.0.reader().read(buf) {
             Err(error)
                 if matches!(
                     error.kind(),
@@ -182,7 +223,7 @@ impl TlsStream {
     }
 
     fn process(&mut self) -> io::Result<()> {
-        let outcome = self.session.process_new_packets();
+        let outcome = self.begun()?.0.process_new_packets().map(|_| ());
         let flushed = self.flush();
         outcome.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
         flushed
@@ -193,11 +234,11 @@ impl TlsStream {
     pub fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Written> {
         self.flush()?;
         let mut bytes = 0;
-        if !self.session.wants_write() {
-            bytes = self.session.writer().write_vectored(slices)?;
+        if !self.wants_write() {
+            bytes = self.begun()?.0.writer().write_vectored(slices)?;
             self.flush()?;
         }
-        let is_blocked = self.session.wants_write();
+        let is_blocked = self.wants_write();
         let has_offer = slices.iter().any(|slice| !slice.is_empty());
         if bytes == 0 && has_offer && !is_blocked {
             // The session's keys are worn out, and 1.2 has no others.
@@ -208,8 +249,9 @@ impl TlsStream {
 
     /// Passes on what is sealed, up to what the kernel takes. Errors: the stream is broken.
     pub fn flush(&mut self) -> io::Result<()> {
-        while self.session.wants_write() {
-            match self.session.write_tls(&mut self.socket) {
+        while self.wants_write() {
+            let (session, socket) = self.begun()?;
+            match session.write_tls(socket) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -225,16 +267,17 @@ impl TlsStream {
 
     /// Says goodbye, if it ever came to talking, and closes the socket whether that is heard or not.
     pub fn close(mut self) {
-        if !self.session.is_handshaking() {
-            self.session.send_close_notify();
-            let _ = self.flush();
+        if !self.is_handshaking() {
+            let _ = self.shutdown_write();
         }
     }
 
     /// Says goodbye and ends our half behind it, once the kernel has taken all of it.
     /// Errors: the system's; a peer that is gone is no error.
     pub fn shutdown_write(&mut self) -> io::Result<()> {
-        self.session.send_close_notify();
+        if let Session::Begun(session) = &mut self.session {
+            session.send_close_notify();
+        }
         self.is_ending = true;
         self.flush()
     }

@@ -33,7 +33,7 @@ impl Rig {
         wire.set_nonblocking(true).unwrap();
         let socket = Socket::Unix(mio::net::UnixStream::from_std(own));
         Self {
-            server: TlsStream::new(socket, Arc::clone(&CONFIG)).unwrap(),
+            server: TlsStream::new(socket, Arc::clone(&CONFIG)),
             client: test_pair::client(version),
             wire,
             heard: Vec::new(),
