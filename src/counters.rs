@@ -318,7 +318,7 @@ counters! {
     Counter wakes_sent = "wakes_sent_total", "Wake-ups of other cores.";
     Counter turns = "turns_total", "Turns of the event loops.";
     Counter stalls = "stalls_total", "Turns that took a second longer than they should: the process was stopped, or a core was held up.";
-    Counter panics = "panics_total", "Panics caught while handling one connection's bytes.";
+    Counter panics = "panics_total", "Panics caught while handling one connection's bytes, or deflating one frame.";
     Counter heartbeats_sent = "heartbeats_sent_total", "WebSocket pings sent.";
     Counter lag_notices = "lag_notices_total", "Lag messages sent to viewers.";
     Counter slow_closes = "slow_closes_total", "Viewers closed with 4008.";

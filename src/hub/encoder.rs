@@ -1,8 +1,10 @@
 //! Texts become frames: the one deflate stream of a core, and when it is worth using.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::counters::CoreStats;
+use crate::failpoint;
 use crate::wire::deflate::Deflater;
 use crate::wire::frame::{Data, encode_data, encode_deflated};
 
@@ -18,8 +20,8 @@ pub struct Compression {
 /// Makes frames of texts. One a core.
 #[derive(Debug)]
 pub struct Encoder {
+    compression: Compression,
     deflater: Deflater,
-    threshold_bytes: usize,
     stats: Arc<CoreStats>,
     /// Working space for a text that goes into several frames.
     pub(super) scratch: Vec<u8>,
@@ -29,8 +31,8 @@ impl Encoder {
     /// One that counts in `stats`.
     pub fn new(compression: Compression, stats: Arc<CoreStats>) -> Self {
         Self {
+            compression,
             deflater: Deflater::new(compression.level),
-            threshold_bytes: compression.threshold_bytes,
             stats,
             scratch: Vec::new(),
         }
@@ -39,19 +41,35 @@ impl Encoder {
     /// Appends `message` as one frame: deflated where it reaches the threshold and gets smaller,
     /// else plain. Text is UTF-8. Returns whether it was deflated.
     pub fn encode_deflated(&mut self, out: &mut Vec<u8>, kind: Data, message: &[u8]) -> bool {
-        let is_long = message.len() >= self.threshold_bytes;
-        let deflated = is_long.then(|| self.deflater.deflate(message)).flatten();
-        match deflated {
-            Some(payload) => {
-                let counters = &self.stats.counters;
-                counters.frames_deflated.add(1);
-                counters.deflate_bytes_before.add(message.len() as u64);
-                counters.deflate_bytes_after.add(payload.len() as u64);
-                encode_deflated(out, kind, payload);
-            }
-            None => encode_data(out, kind, message),
-        }
-        deflated.is_some()
+        let is_long = message.len() >= self.compression.threshold_bytes;
+        let deflated = is_long.then(|| self.try_deflate(out, kind, message));
+        let Some(payload_bytes) = deflated.flatten() else {
+            encode_data(out, kind, message);
+            return false;
+        };
+        let counters = &self.stats.counters;
+        counters.frames_deflated.add(1);
+        counters.deflate_bytes_before.add(message.len() as u64);
+        counters.deflate_bytes_after.add(payload_bytes as u64);
+        true
+    }
+
+    // Appends the deflated frame and returns the bytes of its payload; `None` where it would not be
+    // smaller. Whatever producers send goes through a library here: should it panic, the frame goes
+    // out plain, the stream is made anew, and nobody notices.
+    fn try_deflate(&mut self, out: &mut Vec<u8>, kind: Data, message: &[u8]) -> Option<usize> {
+        let deflater = &mut self.deflater;
+        let deflated = catch_unwind(AssertUnwindSafe(|| {
+            failpoint::panic_at("deflate", message);
+            let payload = deflater.deflate(message)?;
+            encode_deflated(out, kind, payload);
+            Some(payload.len())
+        }));
+        deflated.unwrap_or_else(|_| {
+            self.stats.counters.panics.add(1);
+            self.deflater = Deflater::new(self.compression.level);
+            None
+        })
     }
 }
 

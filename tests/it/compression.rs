@@ -403,3 +403,28 @@ fn a19_deflated_frames_hold_one_event_and_never_another_users() {
         (sample(&metrics, "sightline_outbox_bytes") == 0.0).then_some(())
     });
 }
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_panic_while_deflating_costs_one_frame_its_compression_and_nothing_else() {
+    let server = Server::with(&Setup {
+        may_panic: true,
+        ..Setup::default()
+    });
+    let mut socket = viewer(&server, "alice", &[]);
+    for (text, is_deflated) in [
+        ("before", true),
+        ("failpoint:deflate", false),
+        ("after", true),
+    ] {
+        let text = format!("{text} ").repeat(200);
+        server.publish(&event(Some("alice"), None, &text));
+        let frame = socket.next_answer();
+        assert_eq!(
+            (data(&frame), frame.deflated.is_some()),
+            (text, is_deflated)
+        );
+    }
+    let metrics = server.page("/metrics");
+    assert_eq!(sample(&metrics, "sightline_panics_total"), 1.0);
+}

@@ -28,7 +28,7 @@ const STEPS: usize = 150;
 
 /// What must happen in some run, or the runs say less than they seem to: closes by their reason,
 /// refusals of events by their code, and what the simulated cores count.
-const EDGES: [&str; 26] = [
+const EDGES: [&str; 27] = [
     "DRAINING",
     "DUPLICATE_FIELD",
     "FORBIDDEN_AUDIENCE",
@@ -40,6 +40,7 @@ const EDGES: [&str; 26] = [
     "RESERVED_TYPE",
     "body not done",
     "duplicates",
+    "frames deflated",
     "frames discarded",
     "gave_way",
     "going_away",

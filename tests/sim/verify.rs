@@ -15,7 +15,7 @@ use crate::world::{Told, World};
 /// What one turn may add beyond a bound: an event of the largest size, a few small messages.
 const SLACK_BYTES: usize = 24_000;
 
-/// Frames of one turn, in both dialects, that are let in before the bound is seen to be reached:
+/// Frames of one turn, in all variants, that are let in before the bound is seen to be reached:
 /// half as much again as was ever seen.
 const FRAME_BYTES_PER_TURN_MAX: usize = 40_000;
 
@@ -81,6 +81,7 @@ impl World {
                 ("duplicates", &counters.events_duplicate),
                 ("lag", &counters.lag_notices),
                 ("messages dropped", &counters.viewer_messages_dropped),
+                ("frames deflated", &counters.frames_deflated),
                 ("frames discarded", &counters.frames_discarded),
                 ("heartbeats", &counters.heartbeats_sent),
             ];
