@@ -194,13 +194,27 @@ impl Hub {
         }
     }
 
+    // What a connection is subscribed to from the start, if anything.
+    fn initial_subscription(&self, dialect: Dialect, query: &ConnectQuery) -> Option<Subscription> {
+        let filter = if query.sessions.is_empty() {
+            Rc::clone(&self.everything)
+        } else {
+            Rc::new(Filter::default().with_sessions(query.sessions.iter().cloned()))
+        };
+        match (query.subscribe, dialect) {
+            (SubscribeScope::All, _) => Some(Subscription::allowed(filter)),
+            (SubscribeScope::Dialect, Dialect::Keen) => Some(Subscription::own_stream(filter)),
+            (SubscribeScope::Dialect, Dialect::Observatory) => None,
+        }
+    }
+
     fn admit_viewer(&mut self, now: Now, request: ViewerRequest) -> Key {
         let ViewerRequest {
             arrival,
             variant,
             query,
         } = request;
-        let initial = initial_subscription(variant.dialect(), &query);
+        let initial = self.initial_subscription(variant.dialect(), &query);
         let viewer = Viewer::new(variant, query.sessions, query.tree, query.cursor);
         let next_ping_ms = now.ms() + self.options.heartbeat_interval_ms;
         let key = self
@@ -256,16 +270,6 @@ const DRAINING: Refused = Refused {
     message: "the server is shutting down: connect again in a moment",
     retry_after_s: Some(5),
 };
-
-// What a connection is subscribed to from the start, if anything.
-fn initial_subscription(dialect: Dialect, query: &ConnectQuery) -> Option<Subscription> {
-    let filter = Filter::default().with_sessions(query.sessions.iter().cloned());
-    match (query.subscribe, dialect) {
-        (SubscribeScope::All, _) => Some(Subscription::allowed(filter)),
-        (SubscribeScope::Dialect, Dialect::Keen) => Some(Subscription::own_stream(filter)),
-        (SubscribeScope::Dialect, Dialect::Observatory) => None,
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -35,6 +35,7 @@ mod users;
 mod viewer;
 
 use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use compact_str::CompactString;
@@ -42,7 +43,7 @@ use compact_str::CompactString;
 use crate::auth::{Revocations, Verifier};
 
 use crate::counters::{CoreStats, Stages};
-use crate::event::{Epoch, Parser, Partition};
+use crate::event::{Epoch, Filter, Parser, Partition};
 use crate::limits::{MAIL_BYTES_PENDING_MAX, NACK_BYTES_QUEUED_MAX, STREAMS_IDLE_MAX};
 
 pub use admission::{Refused, ViewerRequest, refusal_of};
@@ -177,6 +178,8 @@ pub struct Hub {
     fingerprints: Fingerprints,
     publishers: Keyed<Publisher>,
     requests: Keyed<Request>,
+    // The filter that most connections begin with: one for all of them.
+    everything: Rc<Filter>,
     byte_rates: HashMap<CompactString, ByteRate, ahash::RandomState>,
     parser: Parser,
     // What goes to each other core at the end of the turn.
@@ -217,6 +220,7 @@ impl Hub {
             publishers: Keyed::default(),
             requests: Keyed::default(),
             byte_rates: HashMap::with_hasher(ahash::RandomState::with_seeds(seed, 19, 23, 29)),
+            everything: Rc::default(),
             parser: Parser::new(),
             outgoing: (0..cores).map(|_| Outgoing::new(windows_max)).collect(),
             waiting: VecDeque::new(),

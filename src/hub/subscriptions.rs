@@ -45,21 +45,23 @@ pub type Wanted = Option<Rc<[Rc<Filter>]>>;
 
 impl Subscription {
     /// To whatever matches `filter` in all allowed streams.
-    pub fn allowed(filter: Filter) -> Self {
+    pub fn allowed(filter: impl Into<Rc<Filter>>) -> Self {
+        let filter = filter.into();
         Self {
             key: filter.key(),
-            filter: Rc::new(filter),
+            filter,
             reach: Reach::Allowed,
         }
     }
 
     /// To whatever matches `filter` in the own stream.
-    pub fn own_stream(filter: Filter) -> Self {
+    pub fn own_stream(filter: impl Into<Rc<Filter>>) -> Self {
+        let filter = filter.into();
         // A key of its own: `subscribe` with the same filter reaches more, so it is another one.
         let key = SubscriptionKey::of(&format!("user:{}", filter.canonical_json()));
         Self {
             key,
-            filter: Rc::new(filter),
+            filter,
             reach: Reach::OwnStream,
         }
     }
