@@ -84,7 +84,18 @@ impl<T> Keyed<T> {
     /// Takes the value out; the key is stale from now on.
     pub fn remove(&mut self, key: Key) -> Option<T> {
         self.find(key)?;
-        Some(self.slots.remove(key.index()).1)
+        let (_, value) = self.slots.remove(key.index());
+        self.give_back();
+        Some(value)
+    }
+
+    // A crowd that has gone leaves its places to the system, as far as nobody stands behind them. Tried
+    // a few times on the way down, since each try may walk over all places.
+    fn give_back(&mut self) {
+        let (len, places) = (self.slots.len(), self.slots.capacity());
+        if places > PLACES_KEPT && len <= places / 4 && (len == 0 || len.is_power_of_two()) {
+            self.slots.shrink_to_fit();
+        }
     }
 
     /// How many values there are.
@@ -116,6 +127,9 @@ impl<T> Keyed<T> {
     }
 }
 
+/// Places that are kept whether anybody has them or not.
+const PLACES_KEPT: usize = 256;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,5 +152,17 @@ mod tests {
         keyed.insert(0);
         let key = keyed.insert(1);
         assert_eq!(Key::from_u64(key.to_u64()), key);
+    }
+
+    #[test]
+    fn the_places_of_a_crowd_that_has_gone_are_given_back() {
+        let mut values = Keyed::default();
+        let first = values.insert(0);
+        let crowd: Vec<Key> = (1..10_000).map(|value| values.insert(value)).collect();
+        for key in crowd {
+            assert!(values.remove(key).is_some());
+        }
+        assert!(values.slots.capacity() <= PLACES_KEPT);
+        assert_eq!(values.find(first), Some(&0));
     }
 }
