@@ -244,6 +244,20 @@ fn a_gzip_bomb_stops_at_the_limit() {
 }
 
 #[test]
+fn a_bomb_that_is_damaged_behind_the_limit_is_too_large_however_it_is_cut() {
+    let damaged = |inflated_len: usize| {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(&vec![0; inflated_len]).unwrap();
+        encoder.flush().unwrap();
+        // No block is of type 3.
+        [encoder.get_ref().as_slice(), &[7]].concat()
+    };
+    assert_eq!(gunzip(&damaged(BYTES_MAX)), Err(HttpError::Gzip));
+    let bomb = damaged(BYTES_MAX + 1_000);
+    assert_eq!(gunzip(&bomb), Err(HttpError::BodyTooLarge));
+}
+
+#[test]
 fn what_was_taken_still_counts_against_the_limit() {
     let bytes = gzip(&vec![0; BYTES_MAX + 1]);
     let framing = BodyFraming::Length(bytes.len() as u64);
