@@ -79,7 +79,8 @@ impl Draft {
     fn report_wrong(&mut self, place: Place, key: &str, wrong: Mismatch, example: &'static str) {
         self.report(ConfigError::Wrong {
             place,
-            key: key.into(),
+            // A tier may have any name, and an error has one line.
+            key: key.escape_debug().to_string(),
             expected: wrong.expected,
             found: wrong.found,
             example,

@@ -188,14 +188,12 @@ fn apply_variable(draft: &mut Draft, name: &OsString, value: &OsString) {
     let Some(key) = key_of_variable(&name) else {
         return draft.report_unknown_variable(&name);
     };
+    let place = Place::Variable(name.escape_debug().to_string());
     match value.to_str() {
-        Some(text) => {
-            let place = Place::Variable(name.into_owned());
-            draft.apply(place, &key, &Value::Word(text.into()));
-        }
+        Some(text) => draft.apply(place, &key, &Value::Word(text.into())),
         None => draft.report(ConfigError::Wrong {
-            place: Place::Variable(name.into_owned()),
-            key,
+            place,
+            key: key.escape_debug().to_string(),
             expected: "text in UTF-8".into(),
             found: "other bytes".into(),
             example: "",

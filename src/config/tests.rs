@@ -191,6 +191,20 @@ fn wrong_files_are_told_line_key_and_what_to_write() {
 }
 
 #[test]
+fn a_name_that_cannot_be_printed_is_escaped() {
+    assert_eq!(
+        message(sources("[tiers]\n\"a\\nb\" = 0", &[], &[])),
+        "s.toml:2: tiers.a\\nb: expected an integer from 1 to 1000000, found 0; \
+         for example: a\\nb = 10",
+    );
+    assert_eq!(
+        message(sources("", &[("SIGHTLINE_TIERS__A\u{1b}", "0")], &[])),
+        "environment SIGHTLINE_TIERS__A\\u{1b}: tiers.a\\u{1b}: expected an integer from 1 to \
+         1000000, found \"0\"; for example: SIGHTLINE_TIERS__A\\u{1b}='10'",
+    );
+}
+
+#[test]
 fn all_errors_are_told_at_once() {
     let told = message(sources(
         "coers = 1\n[limits]\nconnections_max = 0",
@@ -366,9 +380,10 @@ fn names_in_the_table_are_unique_and_the_idle_ones_exist() {
 
 #[test]
 fn what_check_config_prints_loads_again_to_the_same() {
-    let file =
-        "origins = ['https://a.example']\n[ops]\nlisten = 'unix:/o.sock'\n[tiers]\n'a b' = 3";
+    let file = "origins = ['https://a.example']\ndata_dir = \"two\\nlines \\\\ \\\"\\u007f\"\n\
+                [ops]\nlisten = 'unix:/o.sock'\n[tiers]\n'a b' = 3\n\"a\\nb\" = 4";
     let first = sources(file, &[], &[]).load().unwrap().effective;
+    assert!(first.iter().all(|line| !line.contains(char::is_control)));
     let text: Vec<&str> = first
         .iter()
         .map(String::as_str)

@@ -280,7 +280,17 @@ impl<T: Display> Show for Vec<T> {
     }
 }
 
-/// A string of TOML.
+/// A string of TOML on one line, whatever is in it; `toml` itself would begin a new one at a line
+/// end.
 pub(super) fn quoted(text: impl Display) -> String {
-    toml::Value::String(text.to_string()).to_string()
+    let mut quoted = String::from('"');
+    for c in text.to_string().chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
