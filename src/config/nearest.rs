@@ -7,16 +7,22 @@ pub(super) fn nearest<'a>(
     candidates: impl Iterator<Item = &'a str>,
 ) -> Option<&'a str> {
     candidates
-        .map(|candidate| (distance(written, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).max(1))
+        .filter_map(|candidate| Some((distance(written, candidate)?, candidate)))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
 
-/// Edits between two names. Long input is cut: no name is near to it anyway.
-fn distance(written: &str, candidate: &str) -> usize {
-    let written: String = written.chars().take(100).collect();
-    strsim::osa_distance(&written, candidate)
+/// Edits between two names, where they are few enough. Names that differ in length by more than
+/// that are not compared: a file may hold thousands that are wrong.
+fn distance(written: &str, candidate: &str) -> Option<usize> {
+    let edits_max = (candidate.len() / 3).max(1);
+    let length = written
+        .chars()
+        .take(candidate.len() + edits_max + 1)
+        .count();
+    let is_near = length.abs_diff(candidate.len()) <= edits_max;
+    let edits = is_near.then(|| strsim::osa_distance(written, candidate))?;
+    (edits <= edits_max).then_some(edits)
 }
 
 #[cfg(test)]
