@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::error::Category;
 
 use super::json::decode_base64;
 use super::keys::{Key, KeyError};
 
 /// Reads a JWK Set: see [`KeySet::from_jwks`](super::KeySet::from_jwks).
 pub(super) fn parse(json: &[u8]) -> Result<Vec<Key>, KeyError> {
-    let set: JwkSet =
-        serde_json::from_slice(json).map_err(|e| KeyError::JwksUnreadable(e.to_string()))?;
+    let set: JwkSet = serde_json::from_slice(json).map_err(|error| unreadable(&error))?;
     let mut keys = Vec::with_capacity(set.keys.len());
     for (index, jwk) in set.keys.iter().enumerate() {
         let key = jwk.to_key().map_err(|fault| KeyError::InJwks {
@@ -25,6 +25,18 @@ pub(super) fn parse(json: &[u8]) -> Result<Vec<Key>, KeyError> {
         return Err(KeyError::JwksEmpty);
     }
     Ok(keys)
+}
+
+/// Of what is of a wrong type serde repeats the value, which may be a key.
+fn unreadable(error: &serde_json::Error) -> KeyError {
+    KeyError::JwksUnreadable(match error.classify() {
+        Category::Data => format!(
+            "a member is missing or of a wrong type at line {} column {}",
+            error.line(),
+            error.column()
+        ),
+        Category::Eof | Category::Io | Category::Syntax => error.to_string(),
+    })
 }
 
 fn check_kids(keys: &[Key]) -> Result<(), KeyError> {
@@ -219,6 +231,22 @@ mod tests {
         let (message, signature) = token.rsplit_once('.').unwrap();
         let key = keys.find(None, Algorithm::RS256).unwrap();
         assert_eq!(key.verify(message, signature, Algorithm::RS256), Ok(()));
+    }
+
+    #[test]
+    fn a_value_of_a_wrong_type_is_not_repeated() {
+        for text in [
+            r#"{"keys":["hunter2"]}"#,
+            r#"{"keys":"hunter2"}"#,
+            r#"{"keys":[{"kty":"oct","key_ops":"hunter2"}]}"#,
+            r#""hunter2""#,
+        ] {
+            let told = parse(text.as_bytes()).map(|_| ()).unwrap_err().to_string();
+            assert!(
+                !told.contains("hunter2") && told.contains("line 1"),
+                "{told}"
+            );
+        }
     }
 
     #[test]
