@@ -361,6 +361,8 @@ fn mistyped(document: Document<'_>, at: usize, path: &str, wanted: &str) -> Reje
 }
 
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod second_reader;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use super::reference::RESERVED;
 use super::*;
 use RejectionCode::{
     DuplicateField, EventTooLarge, InvalidField, InvalidJson, NoAudience, ReservedType, TooDeep,
@@ -557,26 +558,3 @@ fn gives_memory_back_after_a_huge_event() {
             .is_ok()
     );
 }
-
-/// Section 7's names, and an agent's error as the observatory dialect calls it.
-pub(super) const RESERVED: [&str; 19] = [
-    "connection_established",
-    "cursor",
-    "replay_complete",
-    "subscription_confirmed",
-    "subscription_error",
-    "unsubscribed",
-    "pong",
-    "active_conversations",
-    "project_activity",
-    "agent_tree",
-    "agent_tree_update",
-    "token_refreshed",
-    "token_expiring",
-    "lag",
-    "server_error",
-    "server_shutdown",
-    "ack",
-    "nack",
-    "agent_error",
-];
