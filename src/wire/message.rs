@@ -205,8 +205,7 @@ impl Assembler {
     }
 
     /// Bytes reserved for the partial message.
-    #[cfg(test)]
-    fn buffered_bytes(&self) -> usize {
+    pub fn buffered_bytes(&self) -> usize {
         self.open_message()
             .map_or(0, |message| message.payload.capacity())
     }
