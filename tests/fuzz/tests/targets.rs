@@ -120,6 +120,6 @@ fn the_corpus_stays_small() {
 }
 
 /// Inputs of one target: each is run before anything is mutated.
-const INPUTS_MAX: usize = 70;
+const INPUTS_MAX: usize = 60;
 /// Bytes of all inputs of all targets: they are in every clone.
 const CORPUS_BYTES_MAX: usize = 200_000;
