@@ -55,6 +55,12 @@ pub const READ_BYTES_PER_TURN: usize = 64 * 1024;
 pub const READ_BYTES_PER_CORE_AND_TURN: usize = 4 * READ_BYTES_PER_TURN;
 /// Milliseconds in which a message that was begun must go on.
 pub const PARTIAL_TIMEOUT_MS: u64 = 10_000;
+/// Connections read in one turn: many that end at once hold up nobody's writes.
+pub const READS_PER_TURN: usize = 64;
+/// Connections taken from one listener in one turn.
+pub const ACCEPTS_PER_TURN: usize = 16;
+/// Timers handled in one turn: the deadlines of a crowd fall together.
+pub const TIMERS_PER_TURN: usize = 64;
 /// Writes in one flush before the next poll.
 pub const WRITES_PER_FLUSH: usize = 64;
 /// Slices handed to one vectored write.

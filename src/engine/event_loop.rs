@@ -1,6 +1,6 @@
 //! One core: one thread, one poll, one hub. The order of a turn never changes:
-//! poll → sockets → mail → timers → the hub's end of turn → letters → flush. Each step is bounded;
-//! what is left over makes the next poll return at once.
+//! poll → accept → handshakes → sockets → mail → timers → the hub's end of turn → letters → flush.
+//! Each step is bounded; what is left over makes the next poll return at once.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,6 +17,7 @@ use crate::hub::mail::Mail;
 use crate::hub::{Action, Hub, Now};
 use crate::limits::{
     HEAD_BYTES_MAX, LETTERS_PER_TURN, READ_BYTES_PER_CORE_AND_TURN, READ_BYTES_PER_TURN,
+    READS_PER_TURN, TIMERS_PER_TURN,
 };
 use crate::wire::{Endpoints, Inflater, OriginPolicy};
 
@@ -76,6 +77,8 @@ pub struct Core {
     pub(super) admission: Arc<Admission>,
     pub(super) poll: Poll,
     pub(super) wheel: Wheel<Timer>,
+    // What the wheel has fired and no turn has come to yet.
+    due: VecDeque<Timer>,
     // Connections with input that no further edge will tell of.
     pub(super) ready: VecDeque<Key>,
     // TLS handshakes, which have a list of their own.
@@ -94,7 +97,7 @@ pub struct Core {
     pub(super) inflater: Inflater,
     // Bytes that may still be read in this turn.
     pub(super) read_budget: usize,
-    doors: Vec<Entrance>,
+    pub(super) doors: Vec<Entrance>,
     all_stats: Vec<Arc<CoreStats>>,
     inbox: Inbox<Letter>,
     postbox: Postbox<Letter>,
@@ -113,6 +116,8 @@ pub(super) struct Entrance {
     pub door: Door,
     /// The wheel holds an entry for the next try.
     pub is_retry_set: bool,
+    /// Connections may wait: an edge came, and nothing said otherwise since.
+    pub is_ready: bool,
 }
 
 /// What the wheel is set for.
@@ -173,6 +178,7 @@ impl Core {
             acceptor,
             door,
             is_retry_set: false,
+            is_ready: false,
         };
         let mut doors: Vec<Entrance> = doors.into_iter().map(entrance).collect();
         for (place, entrance) in doors.iter_mut().enumerate() {
@@ -189,6 +195,7 @@ impl Core {
             admission,
             poll,
             wheel: Wheel::new(TICK_MS, WHEEL_SLOTS),
+            due: VecDeque::new(),
             ready: VecDeque::new(),
             handshakes: Handshakes::new(stats.len()),
             stalled: VecDeque::new(),
@@ -225,7 +232,8 @@ impl Core {
             let now = self.options.clock.now();
             self.check_stall(before, now, timeout);
             self.stats.counters.turns.add(1);
-            self.handle_events(now, &events);
+            self.handle_events(&events);
+            self.accept_ready(now);
             self.serve_handshakes(now);
             self.serve_ready(now);
             self.serve_busy(now);
@@ -274,6 +282,8 @@ impl Core {
     fn timeout(&mut self, now: Now, has_mail_left: bool) -> Option<Duration> {
         let is_busy = has_mail_left
             || !self.ready.is_empty()
+            || !self.due.is_empty()
+            || self.doors.iter().any(|entrance| entrance.is_ready)
             || !self.handshakes.ready.is_empty()
             || !self.answered.is_empty()
             || !self.busy.is_empty()
@@ -329,14 +339,14 @@ impl Core {
         }
     }
 
-    fn handle_events(&mut self, now: Now, events: &Events) {
+    fn handle_events(&mut self, events: &Events) {
         for event in events {
             let token = event.token();
             if token == WAKER {
                 continue;
             }
             if let Some(place) = self.listener_at(token) {
-                self.accept(now, place);
+                self.doors[place].is_ready = true;
                 continue;
             }
             let key = Key::from_u64(token.0 as u64);
@@ -363,7 +373,7 @@ impl Core {
     // many busy publishers do not hold up what is to be written.
     fn serve_ready(&mut self, now: Now) {
         self.read_budget = READ_BYTES_PER_CORE_AND_TURN;
-        for _ in 0..self.ready.len() {
+        for _ in 0..self.ready.len().min(READS_PER_TURN) {
             if self.read_budget == 0 {
                 return;
             }
@@ -405,13 +415,15 @@ impl Core {
     fn handle_timers(&mut self, now: Now) {
         let mut expired = Vec::new();
         self.wheel.expired(now.ms(), &mut expired);
-        for timer in expired {
+        self.due.extend(expired);
+        for _ in 0..TIMERS_PER_TURN {
+            let Some(timer) = self.due.pop_front() else {
+                return;
+            };
             match timer {
                 Timer::Accept(place) => {
-                    if let Some(entrance) = self.entrance(place) {
-                        entrance.is_retry_set = false;
-                    }
-                    self.accept(now, place);
+                    self.doors[place].is_retry_set = false;
+                    self.doors[place].is_ready = true;
                 }
                 Timer::Connection(key) => self.handle_connection_deadline(now, key),
                 Timer::Peer(peer) => {
@@ -506,11 +518,6 @@ impl Core {
             );
         }
         is_done || now.ms() >= deadline_ms
-    }
-
-    /// The listener at `place`.
-    pub(super) fn entrance(&mut self, place: usize) -> Option<&mut Entrance> {
-        self.doors.get_mut(place)
     }
 }
 

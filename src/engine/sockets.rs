@@ -11,7 +11,8 @@ use crate::failpoint;
 use crate::hub::Now;
 use crate::hub::keyed::{Key, Keyed};
 use crate::limits::{
-    HEAD_TIMEOUT_MS, PARTIAL_TIMEOUT_MS, READ_BYTES_PER_TURN, TLS_HANDSHAKE_TIMEOUT_MS,
+    ACCEPTS_PER_TURN, HEAD_TIMEOUT_MS, PARTIAL_TIMEOUT_MS, READ_BYTES_PER_TURN,
+    TLS_HANDSHAKE_TIMEOUT_MS,
 };
 use crate::wire::close::CloseReason;
 use crate::wire::deflate::InflateCounts;
@@ -24,16 +25,19 @@ use super::event_loop::{Core, Timer};
 use super::listener::Accept;
 use super::transport::{Received, Transport};
 
-/// Connections taken from one listener in one turn.
-const ACCEPTS_PER_TURN: usize = 256;
-
 impl Core {
-    /// Takes what waits at a listener.
-    pub(super) fn accept(&mut self, now: Now, place: usize) {
+    /// Takes some of what waits at the listeners.
+    pub(super) fn accept_ready(&mut self, now: Now) {
+        for place in 0..self.doors.len() {
+            if std::mem::take(&mut self.doors[place].is_ready) {
+                self.accept(now, place);
+            }
+        }
+    }
+
+    fn accept(&mut self, now: Now, place: usize) {
         for _ in 0..ACCEPTS_PER_TURN {
-            let Some(entrance) = self.entrance(place) else {
-                return;
-            };
+            let entrance = &mut self.doors[place];
             let door = entrance.door;
             match entrance.acceptor.accept(now.ms()) {
                 Accept::Stream(transport, address) => {
@@ -59,14 +63,11 @@ impl Core {
             }
         }
         // More may wait, and no edge will tell.
-        self.retry_accept(now.ms(), place);
+        self.doors[place].is_ready = true;
     }
 
     fn retry_accept(&mut self, at_ms: u64, place: usize) {
-        let Some(entrance) = self.entrance(place) else {
-            return;
-        };
-        if !std::mem::replace(&mut entrance.is_retry_set, true) {
+        if !std::mem::replace(&mut self.doors[place].is_retry_set, true) {
             self.wheel.insert(at_ms, Timer::Accept(place));
         }
     }
