@@ -17,12 +17,7 @@ fn viewer(server: &Server, user: &str, projects: &[&str]) -> RawSocket {
     let token = server.viewer_token(user, projects);
     let target = "/observatory?subscribe=all";
     let mut socket = RawSocket::open_deflated(server, target, &token);
-    assert!(
-        socket
-            .next_answer()
-            .text()
-            .contains("connection_established")
-    );
+    socket.expect_established();
     socket
 }
 
@@ -58,12 +53,7 @@ fn a09_offers_of_extensions_are_agreed_on_or_passed_over() {
     let check = |offer: &str, expected: Option<&str>| {
         let (mut socket, agreed) = RawSocket::open_offering(&server, "/keen", &token, offer);
         assert_eq!(agreed.as_deref(), expected, "{offer}");
-        assert!(
-            socket
-                .next_answer()
-                .text()
-                .contains("connection_established")
-        );
+        socket.expect_established();
     };
     check("permessage-deflate; client_max_window_bits", Some(AGREED));
     check(

@@ -167,12 +167,7 @@ fn while_it_drains_it_answers_and_takes_nobody_in() {
     let mut server = Server::start("");
     let token = server.viewer_token("alice", &[]);
     let mut holding = RawSocket::open(&server, "/observatory", &token, b"");
-    assert!(
-        holding
-            .next_answer()
-            .text()
-            .contains("connection_established")
-    );
+    holding.expect_established();
     let mut publisher = Publisher::open(&server, &server.publisher_token());
     let mut kept = server.http();
     kept.send(&request("GET", "/readyz", &[], b""));

@@ -357,12 +357,7 @@ fn a_connection_may_ask_before_it_is_upgraded() {
         read(200, r#"{"accepted":1,"duplicates":0,"rejected":[]}"#);
         read(200, "ok\n");
         read(101, "");
-        assert!(
-            socket
-                .next_answer()
-                .text()
-                .contains("connection_established")
-        );
+        socket.expect_established();
         assert!(socket.next_answer().text().contains("pong"));
     }
 }

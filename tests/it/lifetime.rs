@@ -138,13 +138,7 @@ fn heartbeats_ask_for_life_and_bring_cursors() {
     let token = server.viewer_token("alice", &[]);
     let started = Instant::now();
     let mut silent = RawSocket::open(&server, "/keen", &token, b"");
-    assert!(
-        silent
-            .next()
-            .unwrap()
-            .text()
-            .contains("connection_established")
-    );
+    silent.expect_established();
     let ping = silent.next().unwrap();
     assert_eq!(ping.opcode, 9, "ahead of the cursor: {ping:?}");
     assert!(

@@ -45,7 +45,7 @@ fn a27_a_viewer_that_stops_reading_is_closed_at_its_bound() {
     let server = Server::start(&format!("limits.outbox_bytes_max = {BOUND}"));
     let token = server.viewer_token("alice", &[]);
     let mut slow = RawSocket::open(&server, "/keen", &token, b"");
-    assert!(slow.next_answer().text().contains("connection_established"));
+    slow.expect_established();
     let mut neighbour = Viewer::open(&server, "/keen", &server.viewer_token("bob", &[]));
     let closed = |_| sample(&server.page("/metrics"), "sightline_slow_closes_total") == 1.0;
     let published = publish_until(&server, "alice", |waiting| {
@@ -87,7 +87,7 @@ fn a_viewer_that_lags_is_told_and_told_when_it_has_caught_up() {
     let server = Server::start(&format!("limits.outbox_bytes_max = {BOUND}"));
     let token = server.viewer_token("alice", &[]);
     let mut slow = RawSocket::open(&server, "/observatory?subscribe=all", &token, b"");
-    assert!(slow.next_answer().text().contains("connection_established"));
+    slow.expect_established();
     let published = publish_until(&server, "alice", |waiting| {
         waiting.is_some_and(|bytes| bytes > BOUND / 2)
     });

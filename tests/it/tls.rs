@@ -92,8 +92,7 @@ fn a_connection_moves_to_another_core_with_what_is_behind_its_request() {
     let ping = text_frame(r#"{"type":"ping"}"#);
     let pongs = |socket: &mut RawSocket, count: usize| {
         assert_eq!(socket.read_head().status, 101);
-        let established = socket.next_answer();
-        assert!(established.text().contains("connection_established"));
+        socket.expect_established();
         for _ in 0..count {
             assert!(socket.next_answer().text().contains("pong"));
         }
@@ -179,7 +178,7 @@ fn a_slow_viewer_is_closed_with_4008_and_told_how_far_it_got() {
     });
     let token = server.viewer_token("alice", &[]);
     let mut slow = RawSocket::open(&server, "/keen", &token, b"");
-    assert!(slow.next_answer().text().contains("connection_established"));
+    slow.expect_established();
     let mut neighbour = Viewer::open(&server, "/keen", &server.viewer_token("bob", &[]));
     let pad = "y".repeat(200_000);
     eventually("it is closed", || {

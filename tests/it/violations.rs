@@ -32,12 +32,7 @@ fn what_is_allowed_is_allowed() {
     let server = Server::start("");
     let token = server.viewer_token("alice", &[]);
     let mut socket = RawSocket::open(&server, "/observatory", &token, b"");
-    assert!(
-        socket
-            .next_answer()
-            .text()
-            .contains("connection_established")
-    );
+    socket.expect_established();
     // A message of exactly the limit, in as many fragments as there may be, pings between them.
     let mut message = br#"{"type":"ping","id":"whole"}"#.to_vec();
     message.resize(16_384, b' ');

@@ -1,18 +1,14 @@
 //! HTTP/1.1 by hand, so that a request can be as wrong as a test wants it.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::Write;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{DEADLINE, Stream, check_secrecy};
+use super::{DEADLINE, Stream, Wire, check_secrecy};
 
 /// A connection over which requests go.
-pub struct Http {
-    stream: Stream,
-    // Bytes read and not yet taken.
-    rest: Vec<u8>,
-}
+pub struct Http(Wire);
 
 /// One answer.
 #[derive(Debug)]
@@ -37,21 +33,17 @@ impl Http {
 
     /// Takes over a connection.
     pub fn over(stream: Stream) -> Self {
-        let rest = Vec::new();
-        Self { stream, rest }
+        Self(Wire::over(stream))
     }
 
     /// A second handle, for sending while answers are read. Over plain TCP only.
     pub fn writer(&self) -> impl Write + Send + use<> {
-        self.stream.writer()
+        self.0.writer()
     }
 
     /// Sends bytes. A peer that has closed already is no failure: its answer is what counts.
     pub fn send(&mut self, bytes: &[u8]) {
-        match self.stream.write_all(bytes) {
-            Err(error) if is_gone(error.kind()) => {}
-            outcome => outcome.unwrap(),
-        }
+        self.0.send(bytes);
     }
 
     /// The next answer, interim ones included.
@@ -61,32 +53,15 @@ impl Http {
 
     /// The next answer, to a request of `method`: one to HEAD has no body.
     pub fn receive_to(&mut self, method: &str) -> Answer {
-        let end = loop {
-            if let Some(at) = self.rest.windows(4).position(|four| four == b"\r\n\r\n") {
-                break at + 4;
-            }
-            assert!(
-                self.read(),
-                "no answer; only {:?}",
-                String::from_utf8_lossy(&self.rest)
-            );
-        };
-        let head: Vec<u8> = self.rest.drain(..end).collect();
-        let head = std::str::from_utf8(&head).unwrap();
-        check_secrecy("the head of an answer", head);
-        let mut answer = Answer::of_head(head);
+        let mut answer = self.0.read_head();
         let is_bodyless = matches!(answer.status, 100..200 | 204) || method == "HEAD";
         assert!(
             answer.header("content-length").is_none() || !matches!(answer.status, 100..200 | 204),
             "RFC 9110 §8.6: no length in {answer:?}"
         );
         if !is_bodyless {
-            let length = answer
-                .header("content-length")
-                .expect("a length")
-                .parse()
-                .unwrap();
-            answer.body = self.take(length);
+            let length = answer.header("content-length").expect("a length");
+            answer.body = self.0.take(length.parse().unwrap());
             check_secrecy("an answer", &String::from_utf8_lossy(&answer.body));
         }
         answer
@@ -94,32 +69,12 @@ impl Http {
 
     /// So many bytes of what follows.
     pub fn take(&mut self, count: usize) -> Vec<u8> {
-        while self.rest.len() < count {
-            assert!(
-                self.read(),
-                "only {:?}",
-                String::from_utf8_lossy(&self.rest)
-            );
-        }
-        self.rest.drain(..count).collect()
+        self.0.take(count)
     }
 
     /// Whether the peer ends the connection here, with nothing more to say.
     pub fn is_over(&mut self) -> bool {
-        self.rest.is_empty() && !self.read()
-    }
-
-    // Whether something came; `false` at the end.
-    fn read(&mut self) -> bool {
-        let mut buffer = [0; 16 * 1024];
-        match self.stream.read(&mut buffer) {
-            Ok(read) => {
-                self.rest.extend_from_slice(&buffer[..read]);
-                read > 0
-            }
-            Err(error) if is_gone(error.kind()) => false,
-            Err(error) => panic!("neither an answer nor an end: {error}"),
-        }
+        self.0.is_over()
     }
 }
 
@@ -191,8 +146,4 @@ pub fn request(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]
     let mut bytes = (text + "\r\n").into_bytes();
     bytes.extend_from_slice(body);
     bytes
-}
-
-fn is_gone(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
 }

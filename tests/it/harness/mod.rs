@@ -9,6 +9,7 @@ mod stream;
 mod tail;
 mod tls;
 mod viewer;
+mod wire;
 
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,7 @@ pub use self::stream::Stream;
 pub use self::tail::{Tail, Watched};
 pub use self::tls::{Authority, TlsStream};
 pub use self::viewer::{Publisher, Refused, Viewer, kind, kinds};
+use self::wire::Wire;
 
 /// How long anything may take that should happen. Nothing waits this long unless it fails.
 pub const DEADLINE: Duration = Duration::from_secs(10);

@@ -1,17 +1,15 @@
 //! A WebSocket by hand, so that frames can be as wrong as a test wants them, and reading can stop.
 
-use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 
-use super::{Answer, Server, Stream, check_secrecy, request};
+use super::{Answer, Server, Stream, Wire, check_secrecy, request};
 
 /// An upgraded connection that does only what it is told: it answers no ping.
 pub struct RawSocket {
-    stream: Stream,
-    rest: Vec<u8>,
+    wire: Wire,
     // permessage-deflate was agreed on.
     takes_deflated: bool,
 }
@@ -90,58 +88,46 @@ impl RawSocket {
     /// Takes over a connection.
     pub fn over(stream: Stream) -> Self {
         Self {
-            stream,
-            rest: Vec::new(),
+            wire: Wire::over(stream),
             takes_deflated: false,
         }
     }
 
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: &[u8]) {
-        match self.stream.write_all(bytes) {
-            Err(error) if is_gone(error.kind()) => {}
-            outcome => outcome.unwrap(),
-        }
+        self.wire.send(bytes);
     }
 
     /// The head of an answer.
     pub fn read_head(&mut self) -> Answer {
-        loop {
-            if let Some(at) = self.rest.windows(4).position(|four| four == b"\r\n\r\n") {
-                let head: Vec<u8> = self.rest.drain(..at + 4).collect();
-                let head = std::str::from_utf8(&head).unwrap();
-                check_secrecy("the head of an answer", head);
-                return Answer::of_head(head);
-            }
-            assert!(self.read(), "no answer");
-        }
+        self.wire.read_head()
     }
 
     /// So many bytes of what follows.
     pub fn take(&mut self, count: usize) -> Vec<u8> {
-        while self.rest.len() < count {
-            assert!(
-                self.read(),
-                "only {:?}",
-                String::from_utf8_lossy(&self.rest)
-            );
-        }
-        self.rest.drain(..count).collect()
+        self.wire.take(count)
+    }
+
+    /// Reads `connection_established`, which must be what comes next.
+    pub fn expect_established(&mut self) {
+        let first = self.next_answer();
+        let text = first.text();
+        assert!(text.contains("connection_established"), "{text}");
     }
 
     /// The next frame; `None` at the end of the stream.
     pub fn next(&mut self) -> Option<Frame> {
         loop {
-            if let Some((length, frame)) = parse(&self.rest) {
-                self.rest.drain(..length);
+            if let Some((length, frame)) = parse(&self.wire.rest) {
+                self.wire.rest.drain(..length);
                 assert!(
                     self.takes_deflated || frame.deflated.is_none(),
                     "not agreed on"
                 );
                 return Some(frame);
             }
-            if !self.read() {
-                assert!(self.rest.is_empty(), "a frame cut short");
+            if !self.wire.read() {
+                assert!(self.wire.rest.is_empty(), "a frame cut short");
                 return None;
             }
         }
@@ -169,36 +155,23 @@ impl RawSocket {
 
     /// The same, for which it may take so long.
     pub fn close_code_within(&mut self, patience: Duration) -> u16 {
-        self.stream.set_patience(patience);
+        self.wire.set_patience(patience);
         self.close_code()
     }
 
     /// All that comes up to the end of the stream.
     pub fn read_to_end(&mut self) -> Vec<u8> {
-        while self.read() {}
-        std::mem::take(&mut self.rest)
+        self.wire.read_to_end()
     }
 
     /// A second handle, for sending while answers are read. Over plain TCP only.
     pub fn writer(&self) -> TcpStream {
-        self.stream.writer()
+        self.wire.writer()
     }
 
     /// Ends this half of the connection.
     pub fn finish(&mut self) {
-        self.stream.finish();
-    }
-
-    fn read(&mut self) -> bool {
-        let mut buffer = vec![0; 64 * 1024];
-        match self.stream.read(&mut buffer) {
-            Ok(read) => {
-                self.rest.extend_from_slice(&buffer[..read]);
-                read > 0
-            }
-            Err(error) if is_gone(error.kind()) => false,
-            Err(error) => panic!("neither a frame nor an end: {error}"),
-        }
+        self.wire.finish();
     }
 }
 
@@ -313,8 +286,4 @@ fn parse(bytes: &[u8]) -> Option<(usize, Frame)> {
         },
     };
     Some((end, frame))
-}
-
-fn is_gone(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
 }

@@ -38,12 +38,7 @@ fn a14_filters_without_end_are_no_more_than_fifty() {
     let tally = Tally::of(&server);
     let token = server.viewer_token("alice", &["p"]);
     let mut socket = RawSocket::open(&server, "/observatory", &token, b"");
-    assert!(
-        socket
-            .next_answer()
-            .text()
-            .contains("connection_established")
-    );
+    socket.expect_established();
     // As many as a message holds, all different, and as many messages as a minute allows.
     let mut writer = socket.writer();
     let flood = std::thread::spawn(move || {

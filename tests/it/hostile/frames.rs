@@ -9,12 +9,7 @@ use crate::harness::{Frame, RawSocket, Server, close_frame, masked, request, tex
 fn open(server: &Server) -> RawSocket {
     let token = server.viewer_token("alice", &[]);
     let mut socket = RawSocket::open(server, "/observatory", &token, b"");
-    assert!(
-        socket
-            .next_answer()
-            .text()
-            .contains("connection_established")
-    );
+    socket.expect_established();
     socket
 }
 

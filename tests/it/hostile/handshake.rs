@@ -82,8 +82,7 @@ fn a6_a_frame_that_comes_with_the_upgrade_is_handled_once() {
         let token = server.viewer_token(&format!("user-{user}"), &[]);
         let ping = text_frame(r#"{"type":"ping","id":"early"}"#);
         let mut socket = RawSocket::open(&server, "/observatory", &token, &ping);
-        let greeting = socket.next_answer();
-        assert!(greeting.text().contains("connection_established"));
+        socket.expect_established();
         let pong = socket.next_answer();
         assert!(pong.text().contains(r#""id":"early""#), "{}", pong.text());
         socket.send(&text_frame(r#"{"type":"ping","id":"late"}"#));

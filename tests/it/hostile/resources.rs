@@ -171,12 +171,7 @@ mod faults {
         let tally = Tally::of(&server);
         let token = server.viewer_token(&here, &[]);
         let mut socket = RawSocket::open(&server, "/observatory", &token, b"");
-        assert!(
-            socket
-                .next_answer()
-                .text()
-                .contains("connection_established")
-        );
+        socket.expect_established();
         socket.send(
             &[
                 text_frame("failpoint:stall"),
@@ -332,12 +327,7 @@ mod faults {
         let mut server = failing(2);
         let token = server.viewer_token("alice", &[]);
         let mut socket = RawSocket::open(&server, "/keen", &token, b"");
-        assert!(
-            socket
-                .next_answer()
-                .text()
-                .contains("connection_established")
-        );
+        socket.expect_established();
         socket.send(&text_frame("failpoint:shared"));
         let status = server.wait();
         assert!(!status.success(), "{status}");
