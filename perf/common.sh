@@ -64,6 +64,8 @@ start_server() {
     printf '%s\n' 'listen = ["127.0.0.1:0"]' 'cores = 1' \
         "auth.jwt_secret_file = \"$folder/secret\"" "data_dir = \"$folder/$name\"" "$@" \
         >"$folder/$name.toml"
+    # There before it is looked into, however late the server begins.
+    : >"$log"
     taskset -c "$server_cpu" "$bin/sightline" serve --config "$folder/$name.toml" 2>"$log" &
     pids[$name]=$!
     for _ in {1..100}; do
