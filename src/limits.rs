@@ -151,6 +151,10 @@ pub const DUPLICATE_WINDOW_MS: u64 = 10 * 60 * 1_000;
 /// forgotten and folded into the floor, above which an unknown stream starts.
 pub const STREAMS_IDLE_MAX: usize = 1_000_000;
 
+/// Bytes of one record of the event log: enrichment may double an event.
+pub const RECORD_BYTES_MAX: usize = 4 * 1024 * 1024;
+const _: () = assert!(RECORD_BYTES_MAX >= 2 * EVENT_BYTES_MAX + ENVELOPE_BYTES_MAX);
+
 // A frame of the largest event fits twice into the smallest outbox bound that `config` accepts.
 const _: () = assert!(OUTBOX_BYTES_MIN >= 2 * (EVENT_BYTES_MAX + ENVELOPE_BYTES_MAX));
 /// The smallest `limits.outbox_bytes_max` that a configuration may ask for, in bytes.

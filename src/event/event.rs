@@ -57,6 +57,10 @@ impl Dialect {
 }
 
 /// An event's number in its stream, from 1 and below 2^53. 0 is the place before the first event.
+///
+/// Multiples of `LEVEL_STEP` are levels: no event has one. A stream whose last number is not known
+/// goes on above a level that is known to be above it, and a viewer of such a stream is told the
+/// level as its head. So a cursor at a level never stands for an event that could have been lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Seq(pub u64);
 
@@ -64,11 +68,30 @@ impl Seq {
     /// The largest seq: every JSON reader holds it exactly.
     pub const MAX: Self = Self((1 << 53) - 1);
 
-    /// The next number.
+    /// How far levels are apart.
+    pub const LEVEL_STEP: u64 = 1 << 16;
+
+    /// The next number that an event may have.
     #[must_use]
     pub fn next(self) -> Self {
         debug_assert!(self < Self::MAX);
-        Self(self.0 + 1)
+        let next = Self(self.0 + 1);
+        if next.is_level() {
+            Self(next.0 + 1)
+        } else {
+            next
+        }
+    }
+
+    /// Whether this is the place before or between events, never an event's own.
+    pub fn is_level(self) -> bool {
+        self.0.is_multiple_of(Self::LEVEL_STEP)
+    }
+
+    /// This level, or the first one above.
+    #[must_use]
+    pub fn level_above(self) -> Self {
+        Self(self.0.next_multiple_of(Self::LEVEL_STEP))
     }
 }
 

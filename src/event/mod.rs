@@ -4,18 +4,22 @@
 //! is an [`Event`] or a [`Rejection`]. Pure: the time of arrival is an argument, and the rights of
 //! the publisher are `auth`'s business.
 
+pub mod batch;
 pub mod body;
 #[expect(clippy::module_inception, reason = "the module is about this one noun")]
 mod event;
 pub mod filter;
 pub mod parse;
+pub mod record;
 mod rejection;
 mod syntax;
 mod tape;
 pub mod time;
 
+pub use batch::{RecordBatch, RecordContent, RecordEntry};
 pub use body::{Body, BodyKind, Step};
 pub use event::{Dialect, Epoch, Event, Partition, Seq, Stream, StreamKind};
 pub use filter::{EventKeys, Filter, FilterError, SubscriptionKey};
 pub use parse::Parser;
+pub use record::{LogIdentity, NumberedEvent, RecordCodec, StoredEvent, StreamKey};
 pub use rejection::{Rejection, RejectionCode};

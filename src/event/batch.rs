@@ -1,0 +1,123 @@
+//! Records of one core on their way to the log's writer: encoded where they arise, so that the
+//! writer only copies bytes.
+
+use super::record::{NumberedEvent, RecordCodec, RecordView, StreamKey, Unstorable};
+use super::{Seq, Stream, StreamKind};
+
+/// Encoded records, one after the other, and where each is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordBatch {
+    /// The records, whole and filled up.
+    pub bytes: Vec<u8>,
+    /// One for each record, in order.
+    pub entries: Vec<RecordEntry>,
+}
+
+/// Where a record is, and what an index must know of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordEntry {
+    /// What it is.
+    pub content: RecordContent,
+    /// Where it begins, in bytes from the beginning of the batch.
+    pub offset: u32,
+    /// Its bytes, the filling included.
+    pub length: u32,
+}
+
+/// What an index must know of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordContent {
+    /// An event of a stream.
+    Event(StreamKey, Seq),
+    /// A decision about tokens.
+    Revocation,
+    /// A snapshot, under the stream's key for snapshots.
+    Snapshot(StreamKey, Seq),
+}
+
+impl RecordBatch {
+    /// Whether it holds no record.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Adds an event. Errors: [`Unstorable`]; then nothing is added.
+    pub fn push_event(
+        &mut self,
+        codec: &RecordCodec,
+        numbered: &NumberedEvent<'_>,
+    ) -> Result<(), Unstorable> {
+        let start = self.bytes.len();
+        codec.encode_event(numbered, &mut self.bytes)?;
+        let id = match numbered.kind {
+            StreamKind::Project => &numbered.event.project,
+            StreamKind::User => &numbered.event.user,
+        };
+        let key = codec.stream_key(numbered.kind, id.as_deref().unwrap_or_default());
+        self.note(RecordContent::Event(key, numbered.seq), start);
+        Ok(())
+    }
+
+    /// Adds a decision about tokens, opaque here. Errors: `TooLong`.
+    pub fn push_revocation(
+        &mut self,
+        codec: &RecordCodec,
+        payload: &[u8],
+    ) -> Result<(), Unstorable> {
+        let start = self.bytes.len();
+        codec.encode_revocation(payload, &mut self.bytes)?;
+        self.note(RecordContent::Revocation, start);
+        Ok(())
+    }
+
+    /// Adds what a stream's events up to `seq` led to, opaque here. Errors: `TooLong`.
+    pub fn push_snapshot(
+        &mut self,
+        codec: &RecordCodec,
+        stream: &Stream,
+        seq: Seq,
+        payload: &[u8],
+    ) -> Result<(), Unstorable> {
+        let start = self.bytes.len();
+        codec.encode_snapshot(stream, seq, payload, &mut self.bytes)?;
+        let key = codec.snapshot_key(stream.kind, &stream.id);
+        self.note(RecordContent::Snapshot(key, seq), start);
+        Ok(())
+    }
+
+    /// Adds a copy of a record that was read, as one of `codec`'s; tells whether it is one that an
+    /// index must know.
+    pub fn push_sealed(
+        &mut self,
+        codec: &RecordCodec,
+        record: &[u8],
+        view: &RecordView<'_>,
+    ) -> bool {
+        let content = match view {
+            RecordView::Event(event) => {
+                let key = codec.stream_key(event.kind, event.stream_id());
+                RecordContent::Event(key, event.seq)
+            }
+            RecordView::Revocation(_) => RecordContent::Revocation,
+            RecordView::Snapshot(snapshot) => {
+                let key = codec.snapshot_key(snapshot.kind, snapshot.id);
+                RecordContent::Snapshot(key, snapshot.seq)
+            }
+            RecordView::Mark(_) | RecordView::Unknown(_) => return false,
+        };
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(record);
+        codec.reseal(&mut self.bytes[start..]);
+        self.note(content, start);
+        true
+    }
+
+    fn note(&mut self, content: RecordContent, start: usize) {
+        // A batch is far below 4 GiB: whoever fills it sends it at the end of the turn.
+        self.entries.push(RecordEntry {
+            content,
+            offset: start as u32,
+            length: (self.bytes.len() - start) as u32,
+        });
+    }
+}
