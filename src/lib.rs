@@ -11,6 +11,7 @@ pub mod counters; // what each core counts and measures
 pub mod event; // what an event is, and how bytes become one
 
 pub mod auth; // tokens, keys, revocation, grants
+pub mod history; // the event log on disk
 pub mod wire; // HTTP/1.1 and RFC 6455, sans-IO
 
 pub mod dialect; // the two envelopes, and what a viewer may say

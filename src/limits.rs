@@ -155,11 +155,43 @@ pub const STREAMS_IDLE_MAX: usize = 1_000_000;
 pub const RECORD_BYTES_MAX: usize = 4 * 1024 * 1024;
 const _: () = assert!(RECORD_BYTES_MAX >= 2 * EVENT_BYTES_MAX + ENVELOPE_BYTES_MAX);
 
+/// Bytes of one segment of the event log.
+pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// Nanoseconds between two commits of the event log while there is more to write.
+pub const COMMIT_INTERVAL_NS: u64 = 1_000_000;
+/// Bytes that are committed without waiting for the interval.
+pub const COMMIT_BYTES_TARGET: usize = 256 * 1024;
+/// Bytes of one commit, unless a single batch has more.
+pub const COMMIT_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Nanoseconds of silence after which the log marks the last commit as kept, so that damage to it
+/// can be told from a write that never finished.
+pub const MARK_DELAY_NS: u64 = 1_000_000_000;
+/// Bytes between two records of a stream that are read along rather than left out.
+pub const READ_GAP_BYTES: u32 = 16 * 1024;
+/// Bytes of the event log read at once, unless a single record has more.
+pub const READ_RUN_BYTES: u32 = 1024 * 1024;
+/// Segments whose files are kept open for reading.
+pub const SEGMENT_FILES_MAX: usize = 64;
+/// Damaged places of the event log that are looked at one by one when a viewer resumes.
+pub const DAMAGED_PLACES_MAX: usize = 100;
+/// Bytes of a segment that one step of a chore reads.
+pub const CHORE_BYTES: u64 = 4 * 1024 * 1024;
+/// Damaged records of the event log that are remembered one by one.
+pub const DAMAGED_NAMED_MAX: usize = 10_000;
+/// Nanoseconds after which the log is synced also where nobody waits for it.
+pub const SYNC_DELAY_NS: u64 = 1_000_000_000;
+/// Nanoseconds until a failed write of the event log is tried again.
+pub const WRITE_RETRY_NS: u64 = 500_000_000;
+/// Seqs that the event log reserves ahead of the highest that was given.
+pub const SEQS_RESERVED: u64 = 1024 * 1024;
+
 // A frame of the largest event fits twice into the smallest outbox bound that `config` accepts.
 const _: () = assert!(OUTBOX_BYTES_MIN >= 2 * (EVENT_BYTES_MAX + ENVELOPE_BYTES_MAX));
 /// The smallest `limits.outbox_bytes_max` that a configuration may ask for, in bytes.
 pub const OUTBOX_BYTES_MIN: usize = 2 * (EVENT_BYTES_MAX + ENVELOPE_BYTES_MAX);
 const _: () = assert!(BODY_BYTES_MAX >= EVENT_BYTES_MAX);
+const _: () = assert!(SEGMENT_BYTES >= 2 * RECORD_BYTES_MAX as u64 && SEGMENT_BYTES < 1 << 31);
+const _: () = assert!(COMMIT_BYTES_MAX >= COMMIT_BYTES_TARGET as u64);
 const _: () = assert!(MAIL_BYTES_PENDING_MAX >= 2 * CHUNK_BYTES_TARGET + EVENT_BYTES_MAX);
 // A head may still be on its way when the handshake has used up its time.
 const _: () = assert!(TLS_HANDSHAKE_TIMEOUT_MS < HEAD_TIMEOUT_MS);

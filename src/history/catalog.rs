@@ -1,0 +1,340 @@
+//! What is held: the segments in order, with their indices. Knows of the open segment what the
+//! writer says, and of the sealed ones what their filters say; everything else is read from disk
+//! when it is asked for, so that memory does not grow with streams.
+//!
+//! One thread owns it and calls it: the one that replays and does the chores. All calls may read
+//! files.
+
+use std::collections::VecDeque;
+use std::io;
+
+use bytes::Bytes;
+
+use super::damage::DamagedRecords;
+use super::index::{Cell, SealedIndex, SeenId, Summary};
+use super::open_index::OpenIndex;
+use super::segment::{Found, HEADER_BYTES, Scanner, SegmentHeader};
+use super::storage::{Storage, StorageFile};
+use super::writer::Change;
+use crate::event::record::{RecordView, read_verified};
+use crate::event::{Epoch, RecordCodec, Seq, Stream, StreamKey};
+
+mod lookup;
+pub(super) mod reading;
+mod upkeep;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Catalog<S: Storage> {
+    pub(super) storage: S,
+    pub(super) segments: VecDeque<Segment<S::File>>,
+    codec: RecordCodec,
+    floor: Seq,
+    pub(super) damaged: DamagedRecords,
+    // Segments whose file is open, the one used last at the end.
+    open_files: VecDeque<u64>,
+    // Files that are no part of the log.
+    pub(super) garbage: Vec<String>,
+}
+
+/// One segment as the catalog knows it.
+#[derive(Debug)]
+pub(super) struct Segment<F> {
+    pub header: SegmentHeader,
+    // Where its records end; beyond all of them while it is open.
+    pub end: u64,
+    pub index: Index<F>,
+    codec: RecordCodec,
+    file: Option<F>,
+}
+
+/// What is known of where a segment's records are.
+#[derive(Debug)]
+pub(super) enum Index<F> {
+    /// It must be made from the segment.
+    Missing,
+    /// In memory, from what the writer said.
+    Open(OpenIndex),
+    /// From a scan, in memory or in a file.
+    Sealed(SealedIndex<F>),
+}
+
+/// The first and the last event that are held of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The earliest that can be had.
+    pub first: Seq,
+    /// The stream's last event.
+    pub last: Seq,
+}
+
+/// A place in the log: by segment, then by offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub segment: u64,
+    pub cell: Cell,
+}
+
+/// What a cell leads to.
+#[derive(Debug)]
+pub(super) enum Held {
+    /// The record.
+    Record(Bytes),
+    /// It cannot be read any more.
+    Damaged,
+}
+
+impl<F: StorageFile> Segment<F> {
+    pub(super) fn new(header: SegmentHeader, end: u64, index: Index<F>) -> Self {
+        let codec = RecordCodec::new(header.identity);
+        Self {
+            header,
+            end,
+            index,
+            codec,
+            file: None,
+        }
+    }
+
+    /// What is known as a whole; nothing while the index is missing.
+    pub(super) fn summary(&self) -> Option<&Summary> {
+        match &self.index {
+            Index::Missing => None,
+            Index::Open(index) => Some(index.summary()),
+            Index::Sealed(index) => Some(index.summary()),
+        }
+    }
+}
+
+impl<F: StorageFile> Index<F> {
+    pub(super) fn may_contain(&self, key: StreamKey) -> bool {
+        match self {
+            Self::Missing => true,
+            Self::Open(index) => index.contains(key),
+            Self::Sealed(index) => index.may_contain(key),
+        }
+    }
+
+    pub(super) fn ends(&self, key: StreamKey) -> io::Result<Option<(Cell, Cell)>> {
+        match self {
+            Self::Missing => Err(io::ErrorKind::InvalidData.into()),
+            Self::Open(index) => Ok(index.ends(key)),
+            Self::Sealed(index) => index.ends(key),
+        }
+    }
+
+    pub(super) fn last_up_to(&self, key: StreamKey, seq: Seq) -> io::Result<Option<Cell>> {
+        match self {
+            Self::Missing => Err(io::ErrorKind::InvalidData.into()),
+            Self::Open(index) => Ok(index.last_up_to(key, seq)),
+            Self::Sealed(index) => index.last_up_to(key, seq),
+        }
+    }
+
+    pub(super) fn after(&self, key: StreamKey, seq: Seq, count: usize) -> io::Result<Vec<Cell>> {
+        match self {
+            Self::Missing => Err(io::ErrorKind::InvalidData.into()),
+            Self::Open(index) => Ok(index.after(key, seq, count)),
+            Self::Sealed(index) => index.after(key, seq, count),
+        }
+    }
+}
+
+impl<S: Storage> Catalog<S> {
+    /// Of a log whose records, from now on, are in `codec`.
+    pub(super) fn new(
+        storage: S,
+        codec: RecordCodec,
+        floor: Seq,
+        segments: VecDeque<Segment<S::File>>,
+        garbage: Vec<String>,
+    ) -> Self {
+        Self {
+            storage,
+            segments,
+            codec,
+            floor,
+            damaged: DamagedRecords::default(),
+            open_files: VecDeque::new(),
+            garbage,
+        }
+    }
+
+    /// The present life of the log.
+    pub fn epoch(&self) -> Epoch {
+        self.codec.identity().epoch
+    }
+
+    /// The highest seq that retention took, of any stream.
+    pub fn floor(&self) -> Seq {
+        self.floor
+    }
+
+    /// How many segments are held.
+    pub fn segments_len(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Bytes of all segments.
+    pub fn bytes_len(&self) -> u64 {
+        let end = |segment: &Segment<S::File>| match &segment.index {
+            Index::Open(index) => index.summary().end,
+            _ => segment.end,
+        };
+        self.segments.iter().map(end).sum()
+    }
+
+    /// Each segment as a whole, the oldest first; `None` where its index is missing.
+    pub fn summaries(&self) -> impl Iterator<Item = (u64, Option<&Summary>)> {
+        let summary = |segment: &'_ Segment<S::File>| segment.header.number;
+        self.segments
+            .iter()
+            .map(move |segment| (summary(segment), segment.summary()))
+    }
+
+    /// Takes in what the writer says.
+    pub fn handle_change(&mut self, change: Change) {
+        match change {
+            Change::Began(header) => {
+                if let Some(last) = self.segments.back_mut() {
+                    last.end = last.end.min(header.previous_end);
+                }
+                let index = Index::Open(OpenIndex::new(header.number));
+                self.segments
+                    .push_back(Segment::new(header, u64::MAX, index));
+            }
+            Change::Kept { base, entries } => {
+                if let Some(Segment {
+                    index: Index::Open(index),
+                    ..
+                }) = self.segments.back_mut()
+                {
+                    index.add(base, &entries);
+                }
+            }
+        }
+    }
+
+    /// What is held of a stream; `None` where nothing is. Errors: of the storage.
+    pub fn bounds(&mut self, stream: &Stream) -> io::Result<Option<Bounds>> {
+        let key = self.key(stream);
+        let Some(first) = self.first_of(key)? else {
+            return Ok(None);
+        };
+        let last = self.last_up_to(key, Seq::MAX)?;
+        Ok(last.map(|last| Bounds {
+            first: first.cell.seq,
+            last: last.cell.seq,
+        }))
+    }
+
+    /// The latest snapshot of a stream: all events up to the seq are in it. Errors: of the storage.
+    pub fn snapshot(&mut self, stream: &Stream) -> io::Result<Option<(Seq, Bytes)>> {
+        let key = self.codec.snapshot_key(stream.kind, &stream.id);
+        let mut seq = Seq::MAX;
+        while let Some(place) = self.last_up_to(key, seq)? {
+            if let Held::Record(bytes) = self.record(place)?
+                && let Ok(RecordView::Snapshot(snapshot)) = read_verified(&bytes)
+                && (snapshot.kind, snapshot.id) == (stream.kind, stream.id.as_str())
+            {
+                return Ok(Some((snapshot.seq, bytes.slice_ref(snapshot.payload))));
+            }
+            let Some(before) = place.cell.seq.0.checked_sub(1) else {
+                break;
+            };
+            seq = Seq(before);
+        }
+        Ok(None)
+    }
+
+    /// The decisions about tokens, in the order of the log. Errors: of the storage.
+    pub fn revocations(&mut self) -> io::Result<Vec<Bytes>> {
+        let mut found = Vec::new();
+        for at in 0..self.segments.len() {
+            self.ensure_index(at)?;
+            let count = self.segments[at]
+                .summary()
+                .map_or(0, |summary| summary.revocations);
+            if count > 0 {
+                self.scan(at, |view, _| {
+                    if let RecordView::Revocation(payload) = view {
+                        found.push(Bytes::copy_from_slice(payload));
+                    }
+                })?;
+            }
+        }
+        Ok(found)
+    }
+
+    /// The ids of events that arrived at `since_ms` or later, at most the last `count` of them, in
+    /// the order of the log: what makes duplicates. Errors: of the storage.
+    pub fn seen_since(&mut self, since_ms: i64, count: usize) -> io::Result<Vec<SeenId>> {
+        let mut found: VecDeque<Vec<SeenId>> = VecDeque::new();
+        let mut total = 0;
+        for at in (0..self.segments.len()).rev() {
+            self.ensure_index(at)?;
+            let mut seen = match &self.segments[at].index {
+                Index::Sealed(index) if index.summary().received_ms.1 < since_ms => Vec::new(),
+                Index::Sealed(index) => index.seen()?,
+                Index::Open(_) => self.seen_in_open(at)?,
+                Index::Missing => Vec::new(),
+            };
+            seen.retain(|seen| seen.received_ms >= since_ms);
+            total += seen.len();
+            found.push_front(seen);
+            // Arrival times need not rise, but a whole segment of older ones is the end.
+            let summary = self.segments[at].summary();
+            let is_old = summary.is_some_and(|s| s.events > 0 && s.received_ms.1 < since_ms);
+            if total >= count || (is_old && matches!(self.segments[at].index, Index::Sealed(_))) {
+                break;
+            }
+        }
+        let all = found.into_iter().flatten();
+        Ok(all.skip(total.saturating_sub(count)).collect())
+    }
+
+    fn seen_in_open(&mut self, at: usize) -> io::Result<Vec<SeenId>> {
+        let mut found = Vec::new();
+        self.scan(at, |view, _| {
+            if let RecordView::Event(event) = view
+                && let Some(fingerprint) = event.fingerprint
+            {
+                let stream = Stream {
+                    kind: event.kind,
+                    id: event.stream_id().into(),
+                };
+                found.push(SeenId {
+                    received_ms: event.received_ms,
+                    fingerprint,
+                    stream,
+                });
+            }
+        })?;
+        Ok(found)
+    }
+
+    /// Calls `each` with every record of a segment and its place.
+    fn scan(&mut self, at: usize, mut each: impl FnMut(RecordView<'_>, u64)) -> io::Result<()> {
+        self.open_file(at)?;
+        let segment = &self.segments[at];
+        let end = match &segment.index {
+            Index::Open(index) => index.summary().end,
+            _ => segment.end,
+        };
+        let Some(file) = &segment.file else {
+            return Ok(());
+        };
+        let mut scanner = Scanner::new(file, &segment.codec, HEADER_BYTES..end);
+        while let Some(found) = scanner.read_next() {
+            if let Found::Record { view, offset, .. } = found {
+                each(view, offset);
+            }
+        }
+        Ok(())
+    }
+
+    /// How many records were met that cannot be read any more.
+    pub fn damaged_len(&self) -> usize {
+        self.damaged.len()
+    }
+}

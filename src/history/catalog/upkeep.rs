@@ -1,0 +1,191 @@
+//! What chores and retention ask of the catalog, and change in it.
+
+use std::io;
+
+use super::{Catalog, Index, Segment};
+use crate::event::Seq;
+use crate::history::chain::write_newest;
+use crate::history::index::SealedIndex;
+use crate::history::retention::SegmentAge;
+use crate::history::segment::{SegmentHeader, index_name, segment_name};
+use crate::history::storage::Storage;
+
+impl<S: Storage> Catalog<S> {
+    /// The numbers of the segments, the oldest first.
+    pub(in crate::history) fn numbers(&self) -> impl ExactSizeIterator<Item = u64> {
+        self.segments.iter().map(|segment| segment.header.number)
+    }
+
+    /// Whether a segment is part of the log.
+    pub(in crate::history) fn has(&self, number: u64) -> bool {
+        self.numbers().any(|held| held == number)
+    }
+
+    /// The header of a segment.
+    pub(in crate::history) fn header(&self, number: u64) -> Option<&SegmentHeader> {
+        let segment = self.segments.get(self.position(number))?;
+        (segment.header.number == number).then_some(&segment.header)
+    }
+
+    /// The header of the newest segment.
+    pub(in crate::history) fn newest(&self) -> Option<&SegmentHeader> {
+        self.segments.back().map(|segment| &segment.header)
+    }
+
+    /// The oldest segment that is no longer written and whose index is not in a file.
+    pub(in crate::history) fn unsealed(&self) -> Option<u64> {
+        let closed = self.segments.len().saturating_sub(1);
+        let is_unsealed = |segment: &&Segment<S::File>| match &segment.index {
+            Index::Missing | Index::Open(_) => true,
+            Index::Sealed(index) => index.unsaved().is_some(),
+        };
+        let unsealed = self.segments.iter().take(closed).find(is_unsealed);
+        unsealed.map(|segment| segment.header.number)
+    }
+
+    /// What retention must know of each segment, the oldest first. Errors: of the storage.
+    pub(in crate::history) fn ages(&mut self) -> io::Result<Vec<SegmentAge>> {
+        let mut ages = Vec::with_capacity(self.segments.len());
+        for at in 0..self.segments.len() {
+            self.ensure_index(at)?;
+            let segment = &self.segments[at];
+            let summary = segment.summary();
+            let is_sealed = matches!(segment.index, Index::Sealed(_));
+            ages.push(SegmentAge {
+                bytes: summary.map_or(0, |summary| summary.end),
+                received_ms: match summary {
+                    Some(summary) if is_sealed => {
+                        (summary.events > 0).then_some(summary.received_ms.1)
+                    }
+                    // Its times are known when it is sealed.
+                    _ => Some(i64::MAX),
+                },
+            });
+        }
+        Ok(ages)
+    }
+
+    /// The number of the segment at a position.
+    pub(in crate::history) fn number_at(&self, at: usize) -> u64 {
+        self.segments
+            .get(at)
+            .map_or(0, |segment| segment.header.number)
+    }
+
+    /// A seq that nothing in the first `count` segments is above.
+    pub(in crate::history) fn seq_bound_before(&self, count: usize) -> Seq {
+        let bound = |at: usize, segment: &Segment<S::File>| match segment.summary() {
+            Some(summary) if summary.damage.is_empty() => summary.seq_max,
+            _ => self.seq_bound(at),
+        };
+        let segments = self.segments.iter().take(count).enumerate();
+        segments
+            .map(|(at, segment)| bound(at, segment))
+            .max()
+            .unwrap_or_default()
+    }
+
+    /// A seq that nothing in the segment at `at` was above, whatever has become of it.
+    pub(in crate::history) fn seq_bound(&self, at: usize) -> Seq {
+        let own = self
+            .segments
+            .get(at)
+            .map_or(Seq(0), |segment| segment.header.start);
+        let next = self.segments.get(at + 1).map(|next| next.header);
+        next.map_or(Seq::MAX, |next| {
+            if next.start > own {
+                next.start
+            } else {
+                next.reserve
+            }
+        })
+    }
+
+    /// Decisions about tokens in the first `count` segments.
+    pub(in crate::history) fn revocations_before(&self, count: usize) -> u64 {
+        let summaries = self
+            .segments
+            .iter()
+            .take(count)
+            .filter_map(Segment::summary);
+        summaries.map(|summary| summary.revocations).sum()
+    }
+
+    /// The index in a file in place of the one in memory.
+    pub(in crate::history) fn reload_index(&mut self, number: u64) -> io::Result<()> {
+        let at = self.position(number);
+        let file = self.storage.open(&index_name(number))?;
+        let index = SealedIndex::open(number, file)?;
+        if let Some(segment) = self
+            .segments
+            .get_mut(at)
+            .filter(|s| s.header.number == number)
+        {
+            segment.end = segment.end.min(index.summary().end);
+            segment.index = Index::Sealed(index);
+        }
+        Ok(())
+    }
+
+    /// Writes down which segment is the newest. Errors: of the storage.
+    pub(in crate::history) fn write_newest(&self) -> io::Result<()> {
+        let newest = self.newest();
+        newest.map_or(Ok(()), |header| write_newest(&self.storage, header))
+    }
+
+    /// Forgets what is open of a segment whose files were replaced, and where its records were.
+    pub(in crate::history) fn forget_files(&mut self, number: u64, end: u64) {
+        let at = self.position(number);
+        if let Some(segment) = self
+            .segments
+            .get_mut(at)
+            .filter(|s| s.header.number == number)
+        {
+            segment.file = None;
+            segment.index = Index::Missing;
+            segment.end = end;
+        }
+        self.open_files.retain(|open| *open != number);
+    }
+
+    /// An index of a segment whose files were replaced.
+    pub(in crate::history) fn set_index(&mut self, number: u64, index: SealedIndex<S::File>) {
+        let at = self.position(number);
+        if let Some(segment) = self
+            .segments
+            .get_mut(at)
+            .filter(|s| s.header.number == number)
+        {
+            segment.index = Index::Sealed(index);
+        }
+    }
+
+    /// The index of a segment, where it is in memory and not in a file.
+    pub(in crate::history) fn unsaved_index(&self, number: u64) -> Option<&[u8]> {
+        match &self.segments.get(self.position(number))?.index {
+            Index::Sealed(index) => index.unsaved(),
+            Index::Missing | Index::Open(_) => None,
+        }
+    }
+
+    /// Lets go of the oldest segments, up to but without `first`: their files are garbage.
+    pub(in crate::history) fn forget_before(&mut self, first: u64, floor: Seq) {
+        while let Some(number) = self.segments.front().map(|segment| segment.header.number)
+            && number < first
+        {
+            self.segments.pop_front();
+            // The index last: without it the segment could still be read.
+            self.garbage
+                .extend([index_name(number), segment_name(number)]);
+        }
+        self.open_files.retain(|number| *number >= first);
+        self.floor = self.floor.max(floor);
+    }
+
+    /// Where bytes of a segment begin that are no record any more.
+    pub(in crate::history) fn damage_starts(&self, at: usize) -> Vec<u64> {
+        let summary = self.segments.get(at).and_then(Segment::summary);
+        let damage = summary.map_or(&[][..], |summary| &summary.damage);
+        damage.iter().map(|range| range.start).collect()
+    }
+}

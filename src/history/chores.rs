@@ -1,0 +1,224 @@
+//! Work on the log that may take its time, in bounded steps, on the thread of the catalog: the
+//! indices of segments that are no longer written, room for the next one, unlinking, and taking a
+//! user's events out.
+//!
+//! Any step may be the last one before the power fails. An index can be made again; a segment is
+//! replaced in one step, after its old index is gone.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+
+use super::catalog::Catalog;
+use super::catalog::reading::known_end;
+use super::index::IndexBuilder;
+use super::segment::{HEADER_BYTES, Scanner, index_name, segment_name};
+use super::storage::{Storage, StorageFile};
+use super::writer::{SPARE_END, create_spare};
+use crate::limits::CHORE_BYTES;
+
+mod erasing;
+
+use erasing::Erasing;
+
+/// What waits to be done, and what is under way. See the module.
+#[derive(Debug)]
+pub struct Chores<S: Storage> {
+    segment_bytes: u64,
+    is_spare_wanted: bool,
+    spares: u64,
+    erasures: VecDeque<(u64, String)>,
+    running: Option<Running<S>>,
+    newest: u64,
+    erased: u64,
+}
+
+#[derive(Debug)]
+enum Running<S: Storage> {
+    Erasing(Erasing<S::File>),
+    Sealing(Sealing),
+}
+
+/// A segment whose index is being made.
+#[derive(Debug)]
+struct Sealing {
+    number: u64,
+    at: u64,
+    builder: IndexBuilder,
+}
+
+/// What a step did.
+#[derive(Debug)]
+pub enum ChoreStep<F> {
+    /// There is nothing to do.
+    Idle,
+    /// Room for a segment: for the writer, see `Writer::offer_spare`.
+    Spare(String, F),
+    /// Some of it was done.
+    Worked,
+}
+
+impl<S: Storage> Chores<S> {
+    /// For a log whose segments have so many bytes.
+    pub fn new(segment_bytes: u64) -> Self {
+        Self {
+            segment_bytes,
+            is_spare_wanted: false,
+            spares: 0,
+            erasures: VecDeque::new(),
+            running: None,
+            newest: 0,
+            erased: 0,
+        }
+    }
+
+    /// Asks for room for the next segment; `step` returns it.
+    pub fn want_spare(&mut self) {
+        self.is_spare_wanted = true;
+    }
+
+    /// Takes all events that name `user` out of the segments that are no longer written. Those of
+    /// the open one follow once the writer has rolled. The streams of projects have holes then, and
+    /// whoever resumes there is told.
+    pub fn erase(&mut self, catalog: &Catalog<S>, user: &str) {
+        let numbers = catalog.numbers();
+        let closed = numbers.len().saturating_sub(1);
+        self.erasures
+            .extend(numbers.take(closed).map(|number| (number, user.to_owned())));
+    }
+
+    /// How many records were taken out by `erase` so far, damaged ones of nobody knows whom included.
+    pub fn erased(&self) -> u64 {
+        self.erased
+    }
+
+    /// Whether an `erase` is under way.
+    pub fn is_erasing(&self) -> bool {
+        !self.erasures.is_empty()
+    }
+
+    /// Does the next bit of what is to be done. Errors: of the storage; what was under way is begun
+    /// anew by a later step, and room is to be asked for again.
+    pub fn step(&mut self, catalog: &mut Catalog<S>) -> io::Result<ChoreStep<S::File>> {
+        if let Some(running) = self.running.take() {
+            self.running = match running {
+                Running::Erasing(erasing) => self.go_on_erasing(catalog, erasing)?,
+                Running::Sealing(sealing) => go_on_sealing(catalog, sealing)?,
+            };
+            return Ok(ChoreStep::Worked);
+        }
+        if std::mem::take(&mut self.is_spare_wanted) {
+            self.spares += 1;
+            let name = format!("spare-{}{SPARE_END}", self.spares);
+            let file = create_spare(&catalog.storage, &name, self.segment_bytes)?;
+            return Ok(ChoreStep::Spare(name, file));
+        }
+        let newest = catalog.newest().map_or(0, |newest| newest.number);
+        if self.newest != newest {
+            catalog.write_newest()?;
+            self.newest = newest;
+            return Ok(ChoreStep::Worked);
+        }
+        if let Some(number) = catalog.unsealed() {
+            self.running = begin_sealing(catalog, number)?;
+            return Ok(ChoreStep::Worked);
+        }
+        if let Some((number, user)) = self.erasures.front().cloned() {
+            self.running = Some(Running::Erasing(Erasing::new(number, user)));
+            return Ok(ChoreStep::Worked);
+        }
+        if let Some(name) = catalog.garbage.last() {
+            match catalog.storage.unlink(name) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => catalog.garbage.pop(),
+            };
+            return Ok(ChoreStep::Worked);
+        }
+        Ok(ChoreStep::Idle)
+    }
+
+    fn go_on_erasing(
+        &mut self,
+        catalog: &mut Catalog<S>,
+        mut erasing: Erasing<S::File>,
+    ) -> io::Result<Option<Running<S>>> {
+        let Some(removed) = erasing.step(catalog)? else {
+            return Ok(Some(Running::Erasing(erasing)));
+        };
+        self.erased += removed;
+        self.erasures.pop_front();
+        Ok(None)
+    }
+}
+
+fn begin_sealing<S: Storage>(
+    catalog: &mut Catalog<S>,
+    number: u64,
+) -> io::Result<Option<Running<S>>> {
+    if let Some(bytes) = catalog.unsaved_index(number) {
+        save_index(&catalog.storage, number, bytes)?;
+        seal(catalog, number)?;
+        return Ok(None);
+    }
+    let builder = IndexBuilder::new(number);
+    Ok(Some(Running::Sealing(Sealing {
+        number,
+        at: HEADER_BYTES,
+        builder,
+    })))
+}
+
+/// Reads some records; at the end the index is saved.
+fn go_on_sealing<S: Storage>(
+    catalog: &mut Catalog<S>,
+    mut sealing: Sealing,
+) -> io::Result<Option<Running<S>>> {
+    let number = sealing.number;
+    if !catalog.has(number) {
+        return Ok(None);
+    }
+    let (file, codec, end) = catalog.file(number)?;
+    let range = sealing.at..end.min(file.bytes_len()?);
+    let mut scanner = Scanner::new(file, codec, range);
+    while let Some(found) = scanner.read_next() {
+        sealing.builder.add_found(codec, &found);
+        if scanner.offset() >= sealing.at + CHORE_BYTES {
+            sealing.at = scanner.offset();
+            return Ok(Some(Running::Sealing(sealing)));
+        }
+    }
+    let reached = scanner.offset();
+    sealing
+        .builder
+        .end_at(reached, known_end(file, reached, end)?);
+    save_index(&catalog.storage, number, &sealing.builder.finish())?;
+    seal(catalog, number)?;
+    Ok(None)
+}
+
+/// The index is in its file; the segment gives back the room that it does not need.
+fn seal<S: Storage>(catalog: &mut Catalog<S>, number: u64) -> io::Result<()> {
+    let (file, _, end) = catalog.file(number)?;
+    let length = file.bytes_len()?;
+    catalog.reload_index(number)?;
+    // Where nobody says where it ends nothing is cut off: what could not be read may be read later.
+    if end < length {
+        catalog.storage.truncate(&segment_name(number), end)?;
+    }
+    Ok(())
+}
+
+fn save_index<S: Storage>(storage: &S, number: u64, bytes: &[u8]) -> io::Result<()> {
+    let spare = format!("{}{SPARE_END}", index_name(number));
+    match storage.unlink(&spare) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = storage.create(&spare)?;
+    file.write_at(0, &mut [IoSlice::new(bytes)])?;
+    file.sync()?;
+    storage.rename(&spare, &index_name(number))?;
+    storage.sync_dir()
+}
+
+#[cfg(test)]
+mod tests;

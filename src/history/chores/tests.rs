@@ -1,0 +1,136 @@
+#![allow(clippy::unwrap_used)]
+
+use super::super::rig::{Rig, SEGMENT_BYTES, event};
+use super::super::sim_storage::{Faults, SimStorage};
+use super::super::storage::{StorageFile as _, read_exact};
+use super::*;
+use crate::event::{NumberedEvent, RecordBatch, Seq, Stream, StreamKind};
+
+fn bytes_of(storage: &SimStorage) -> Vec<u8> {
+    let read = |name: String| {
+        let file = storage.open(&name).unwrap();
+        read_exact(&file, 0, file.bytes_len().unwrap() as usize).unwrap()
+    };
+    storage.list().unwrap().into_iter().flat_map(read).collect()
+}
+
+fn has(storage: &SimStorage, text: &str) -> bool {
+    bytes_of(storage)
+        .windows(text.len())
+        .any(|window| window == text.as_bytes())
+}
+
+/// An event of a user and of a project, in both streams.
+fn push_both(rig: &mut Rig, user: &str, seq: u64) {
+    let event = event(user, Some("p"), "\"of both\"");
+    let mut batch = RecordBatch::default();
+    for kind in [StreamKind::User, StreamKind::Project] {
+        let numbered = NumberedEvent {
+            kind,
+            seq: Seq(seq),
+            previous: Seq(seq - 1),
+            received_ms: 1,
+            fingerprint: None,
+            event: &event,
+        };
+        batch.push_event(&rig.log.codec, &numbered).unwrap();
+    }
+    rig.push_batch(batch);
+}
+
+#[test]
+fn a_sealed_segment_gives_its_room_back() {
+    let mut rig = Rig::new();
+    rig.write("a", 1..=3);
+    rig.roll();
+    rig.write("a", 4..=4);
+    rig.do_chores(&mut Chores::new(SEGMENT_BYTES));
+    let file = rig.storage.open(&segment_name(1)).unwrap();
+    assert!(file.bytes_len().unwrap() < 1_500);
+    assert_eq!(rig.seqs("a"), [1, 2, 3, 4]);
+}
+
+#[test]
+fn an_erased_user_is_gone_from_disk_and_nobody_else_is() {
+    let mut rig = Rig::new();
+    for seq in 1..=100 {
+        let user = if seq % 3 == 0 { "forgetme" } else { "stays" };
+        push_both(&mut rig, user, seq);
+    }
+    rig.settle();
+    rig.write("other", 1..=3);
+    rig.log.writer.roll();
+    rig.write("other", [4]);
+    let mut chores = Chores::new(SEGMENT_BYTES);
+    rig.do_chores(&mut chores);
+    assert!(has(&rig.storage, "forgetme"));
+    chores.erase(&rig.log.catalog, "forgetme");
+    assert!(chores.is_erasing());
+    rig.do_chores(&mut chores);
+    assert!(!chores.is_erasing());
+    assert_eq!(chores.erased(), 66, "in both streams");
+    assert!(!has(&rig.storage, "forgetme"));
+    let check = |rig: &mut Rig| {
+        assert!(rig.read("forgetme").0.is_empty());
+        assert_eq!(rig.read("other").0, [1, 2, 3, 4]);
+        assert_eq!(rig.read("stays").0.len(), 67);
+        let project = Stream::project("p");
+        let bounds = rig.log.catalog.bounds(&project).unwrap().unwrap();
+        assert_eq!((bounds.first, bounds.last), (Seq(1), Seq(100)));
+    };
+    check(&mut rig);
+    rig.do_chores(&mut chores);
+    let mut rig = rig.again(SimStorage::power_cut);
+    check(&mut rig);
+}
+
+#[test]
+fn a_death_while_erasing_costs_nobody_else_an_event() {
+    for after in 0..40 {
+        let mut rig = Rig::new();
+        for seq in 1..=60 {
+            let user = if seq % 3 == 0 { "forgetme" } else { "stays" };
+            push_both(&mut rig, user, seq);
+        }
+        rig.settle();
+        rig.log.writer.roll();
+        rig.write("other", 1..=3);
+        let mut chores = Chores::new(SEGMENT_BYTES);
+        rig.do_chores(&mut chores);
+        chores.erase(&rig.log.catalog, "forgetme");
+        let dies_after_changes = Some(after);
+        rig.storage.set_faults(Faults {
+            dies_after_changes,
+            ..Faults::default()
+        });
+        while chores.is_erasing() && chores.step(&mut rig.log.catalog).is_ok() {}
+        rig.storage.set_faults(Faults::default());
+        let mut rig = rig.again(SimStorage::power_cut);
+        assert_eq!(rig.read("stays").0.len(), 40, "{after}");
+        assert_eq!(rig.read("other").0.len(), 3, "{after}");
+        assert_eq!(rig.log.catalog.damaged_len(), 0, "{after}");
+    }
+}
+
+#[test]
+fn garbage_goes() {
+    let mut rig = Rig::new();
+    rig.write("a", 1..=3);
+    rig.log.writer.roll();
+    rig.write("a", 4..=6);
+    rig.storage.create("0000000000000044.idx").unwrap();
+    rig.storage.create("half.new").unwrap();
+    rig.storage.create("readme.txt").unwrap();
+    let mut rig = rig.again(SimStorage::kill);
+    rig.do_chores(&mut Chores::new(SEGMENT_BYTES));
+    let mut names = rig.storage.list().unwrap();
+    names.sort();
+    let expected = [
+        &index_name(1),
+        &segment_name(1),
+        &segment_name(3),
+        "newest",
+        "readme.txt",
+    ];
+    assert_eq!(names, expected, "and what is none of ours stays");
+}

@@ -1,0 +1,263 @@
+#![allow(clippy::unwrap_used)]
+
+use std::io::IoSlice;
+
+use super::super::chores::Chores;
+use super::super::rig::{Rig, SEGMENT_BYTES, options};
+use super::super::segment::{CRC_AT, HEADER_BYTES, segment_name};
+use super::super::sim_storage::SimStorage;
+use super::super::storage::{StorageFile as _, read_exact};
+use super::*;
+use crate::event::{Epoch, RecordBatch};
+
+#[test]
+fn a_second_process_is_refused() {
+    let rig = Rig::new();
+    let second = open(&rig.storage, options()).map(|log| log.report);
+    assert!(matches!(second, Err(OpenError::Locked)), "{second:?}");
+}
+
+#[test]
+fn a_new_log_is_the_first_life() {
+    let rig = Rig::new();
+    assert_eq!(rig.log.report.new_epoch, Some(NewEpoch::First));
+    assert_eq!(rig.log.catalog.epoch(), Epoch(0xabc));
+    assert_eq!(rig.log.report.start, Seq(0));
+}
+
+#[test]
+fn after_a_clean_stop_streams_go_on_above_the_highest() {
+    let mut rig = Rig::new();
+    rig.write("a", [5]);
+    rig.write("b", [70_000]);
+    let rig = rig.closed();
+    let report = rig.log.report;
+    assert!(report.is_clean && report.new_epoch.is_none());
+    assert_eq!(report.start, Seq(2 * Seq::LEVEL_STEP));
+    // And nothing is used up by being opened.
+    let rig = rig.closed();
+    assert_eq!(rig.log.report.start, report.start);
+}
+
+#[test]
+fn after_an_unclean_stop_streams_go_on_above_what_was_reserved() {
+    let mut rig = Rig::new();
+    rig.write("a", 1..=3);
+    let reserve = rig.log.writer.levels_kept().reserve;
+    let mut rig = rig.again(SimStorage::power_cut);
+    assert!(!rig.log.report.is_clean);
+    assert_eq!(rig.log.report.start, reserve);
+    assert_eq!(rig.seqs("a"), [1, 2, 3]);
+    // A second one, without any event between.
+    let second = rig.log.writer.levels_kept().reserve;
+    let rig = rig.again(SimStorage::power_cut);
+    assert_eq!(rig.log.report.start, second);
+}
+
+#[test]
+fn openings_without_events_leave_nothing_behind() {
+    let mut rig = Rig::new();
+    rig.write("a", 1..=3);
+    for _ in 0..20 {
+        rig = rig.again(SimStorage::kill);
+        rig.do_chores(&mut Chores::new(SEGMENT_BYTES));
+    }
+    let names = rig.storage.list().unwrap();
+    let logs = names.iter().filter(|name| name.ends_with(".log")).count();
+    assert_eq!(logs, 1, "{names:?}");
+    assert_eq!(rig.seqs("a"), [1, 2, 3]);
+}
+
+#[test]
+fn a_torn_tail_is_cut_wherever_it_is_torn() {
+    let mut whole = Rig::new();
+    let end = |rig: &Rig| rig.log.catalog.summaries().next().unwrap().1.unwrap().end;
+    whole.write("a", 1..=3);
+    let committed = end(&whole);
+    whole.write("a", 4..=5);
+    let end = end(&whole);
+    let name = segment_name(1);
+    for cut in committed..end {
+        let storage = whole.storage.copied(cut);
+        let file = storage.open(&name).unwrap();
+        let zeros = vec![0; (end - cut) as usize];
+        file.write_at(cut, &mut [IoSlice::new(&zeros)]).unwrap();
+        let mut rig = Rig::on(storage).unwrap();
+        let seqs = rig.seqs("a");
+        assert!((3..=5).contains(&seqs.len()), "{cut}: {seqs:?}");
+        assert!(seqs.iter().copied().eq(1..=seqs.len() as u64));
+        assert_eq!(rig.log.report.damaged, 0, "{cut}");
+    }
+}
+
+#[test]
+fn damage_below_what_was_on_disk_is_fenced_and_stated() {
+    let mut whole = Rig::new();
+    for seq in 1..=6 {
+        whole.write("a", [seq]);
+        whole.write("b", [seq]);
+    }
+    let end = whole.log.catalog.summaries().next().unwrap().1.unwrap().end;
+    let mut fenced = 0;
+    for at in (HEADER_BYTES..end).step_by(13) {
+        let storage = whole.storage.copied(at);
+        storage.corrupt(&segment_name(1), at, 0x20);
+        let mut rig = Rig::on(storage).unwrap();
+        fenced += rig.log.report.damaged;
+        assert_eq!(rig.log.report.new_epoch, None);
+        for user in ["a", "b"] {
+            let (seqs, missing) = rig.read(user);
+            // The last commit is the only one that no mark vouches for.
+            let gone = (1..=5).find(|seq| !seqs.contains(seq));
+            let is_stated = |seq: u64| missing.iter().any(|m| m.from.0 <= seq && seq <= m.to.0);
+            assert!(
+                gone.is_none_or(is_stated),
+                "{at} {user}: {seqs:?} {missing:?}"
+            );
+            assert!(seqs.len() >= 4, "{at} {user}: {seqs:?}");
+        }
+    }
+    assert!(fenced > 50, "{fenced}");
+}
+
+#[test]
+fn a_damaged_header_costs_no_event() {
+    let mut whole = Rig::new();
+    whole.write("a", 1..=300);
+    for number in 1..=2 {
+        let storage = whole.storage.copied(number);
+        storage.corrupt(&segment_name(number), 20, 1);
+        let mut rig = Rig::on(storage).unwrap();
+        assert_eq!(
+            (rig.log.report.headless, rig.log.report.new_epoch),
+            (1, None)
+        );
+        assert_eq!(rig.seqs("a").len(), 300);
+    }
+}
+
+#[test]
+fn a_later_version_is_refused_and_nothing_is_changed() {
+    let mut rig = Rig::new();
+    rig.write("a", 1..=3);
+    let storage = rig.storage.copied(1);
+    let file = storage.open(&segment_name(1)).unwrap();
+    let mut header = read_exact(&file, 0, HEADER_BYTES as usize).unwrap();
+    header[8] = 2;
+    let crc = crc32c::crc32c(&header[..CRC_AT]).to_le_bytes();
+    header[CRC_AT..].copy_from_slice(&crc);
+    file.write_at(0, &mut [IoSlice::new(&header)]).unwrap();
+    let before = storage.changes();
+    let refused = open(&storage, options()).map(|log| log.report);
+    let Err(OpenError::Version { name, .. }) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!((name, storage.changes()), (segment_name(1), before));
+}
+
+#[test]
+fn the_epoch_changes_when_history_is_gone_and_only_then() {
+    let check = |gone: &[u64], rule: EpochRule, expected: Option<NewEpoch>| {
+        let mut rig = Rig::new();
+        rig.write("a", 1..=900);
+        rig.do_chores(&mut Chores::new(SEGMENT_BYTES));
+        let storage = rig.storage.copied(1);
+        let newest = rig.log.catalog.newest().unwrap().number;
+        for back in gone {
+            storage.unlink(&segment_name(newest - back)).unwrap();
+        }
+        let fresh = LogIdentity {
+            epoch: Epoch(0xdef),
+            ..options().fresh
+        };
+        let log = open(
+            &storage,
+            OpenOptions {
+                fresh,
+                epoch: rule,
+                ..options()
+            },
+        )
+        .unwrap();
+        assert_eq!(log.report.new_epoch, expected, "{gone:?}");
+        let epoch = if expected.is_some() { 0xdef } else { 0xabc };
+        assert_eq!(log.catalog.epoch(), Epoch(epoch));
+        assert!(log.report.start.0 > 900);
+        // The next opening finds nothing new.
+        drop(log);
+        storage.kill();
+        let again = open(&storage, options()).unwrap();
+        assert_eq!(
+            (again.report.new_epoch, again.catalog.epoch()),
+            (None, Epoch(epoch))
+        );
+    };
+    check(&[], EpochRule::Keep, None);
+    check(&[], EpochRule::Renew, Some(NewEpoch::Asked));
+    check(&[0], EpochRule::Keep, Some(NewEpoch::Backwards));
+    check(&[1], EpochRule::Keep, Some(NewEpoch::Lost));
+    check(&[0, 1, 2, 3], EpochRule::Keep, Some(NewEpoch::Backwards));
+}
+
+#[test]
+fn missing_and_damaged_indices_are_made_again() {
+    let mut rig = Rig::new();
+    rig.write("a", 1..=400);
+    rig.do_chores(&mut Chores::new(SEGMENT_BYTES));
+    let storage = rig.storage.copied(1);
+    storage.unlink(&index_name(1)).unwrap();
+    storage.corrupt(&index_name(2), 515, 1);
+    let mut rig = Rig::on(storage).unwrap();
+    assert_eq!(rig.log.report.unindexed, 2);
+    assert_eq!(rig.seqs("a").len(), 400);
+    rig.do_chores(&mut Chores::new(SEGMENT_BYTES));
+    let rig = rig.again(SimStorage::power_cut);
+    assert_eq!(rig.log.report.unindexed, 0);
+}
+
+#[test]
+fn ids_and_decisions_are_found_again() {
+    let mut rig = Rig::new();
+    rig.write("a", 1..=200);
+    let mut batch = RecordBatch::default();
+    batch.push_revocation(&rig.log.codec, b"first").unwrap();
+    rig.push_batch(batch);
+    rig.write("b", 1..=200);
+    let mut batch = RecordBatch::default();
+    batch.push_revocation(&rig.log.codec, b"second").unwrap();
+    rig.push_batch(batch);
+    rig.settle();
+    rig.do_chores(&mut Chores::new(SEGMENT_BYTES));
+    let mut rig = rig.again(SimStorage::kill);
+    let catalog = &mut rig.log.catalog;
+    assert_eq!(catalog.revocations().unwrap(), [&b"first"[..], b"second"]);
+    let seen = catalog.seen_since(0, usize::MAX).unwrap();
+    assert_eq!(seen.len(), 400);
+    let last = catalog.seen_since(0, 3).unwrap();
+    assert_eq!(last, seen[397..]);
+    let late = catalog.seen_since(1_190, usize::MAX).unwrap();
+    assert_eq!(late.len(), 22);
+}
+
+#[test]
+fn the_latest_snapshot_of_a_stream_is_found() {
+    use crate::event::Stream;
+
+    let mut rig = Rig::new();
+    for (seq, payload) in [(3, "old"), (9, "new")] {
+        let mut batch = RecordBatch::default();
+        let stream = Stream::user("a");
+        let codec = &rig.log.codec;
+        batch
+            .push_snapshot(codec, &stream, Seq(seq), payload.as_bytes())
+            .unwrap();
+        rig.push_batch(batch);
+        rig.write("a", seq * 100..seq * 100 + 200);
+    }
+    let found = rig.log.catalog.snapshot(&Stream::user("a")).unwrap();
+    assert_eq!(found, Some((Seq(9), "new".into())));
+    assert_eq!(
+        rig.log.catalog.snapshot(&Stream::project("a")).unwrap(),
+        None
+    );
+}

@@ -1,0 +1,234 @@
+//! Reading a stream from a cursor on: first what becomes of the cursor, then its events in batches.
+
+use std::io;
+
+use bytes::Bytes;
+
+use super::catalog::{Catalog, Held, Place};
+use super::resume::{Outcome, ResumePoint, SeqRange, Surroundings, decide};
+use super::storage::Storage;
+use crate::event::record::{EventView, RecordView, read_verified};
+use crate::event::{Seq, StoredEvent, Stream, StreamKey};
+
+/// Where the reading of a stream has come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replay {
+    stream: Stream,
+    key: StreamKey,
+    after: Seq,
+    up_to: Seq,
+    // Holes within were stated, or are nobody's concern.
+    stated: Option<SeqRange>,
+    // No record after `after` is in a segment before this one.
+    segment: u64,
+}
+
+/// What a viewer is told of a stream, and how to go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resumed {
+    /// What becomes of the cursor.
+    pub outcome: Outcome,
+    /// The earliest event that can be had; `None` where there is none.
+    pub earliest: Option<Seq>,
+    /// Reads what is to be replayed; `None` where nothing is.
+    pub replay: Option<Replay>,
+}
+
+/// Some events of a stream, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReplayBatch {
+    /// The events.
+    pub events: Vec<StoredEvent>,
+    /// Events that follow these and cannot be had, where the reading came upon damage: they were
+    /// not stated before. The next batch goes on after them.
+    pub missing: Option<SeqRange>,
+    /// Whether nothing follows up to the end of the replay.
+    pub is_done: bool,
+}
+
+impl Replay {
+    /// Goes on after what cannot be had; tells whether that is to be stated.
+    fn pass_over(&mut self, batch: &mut ReplayBatch, to: Seq) -> bool {
+        let hole = Seq(self.after.0 + 1);
+        let from = match self.stated {
+            Some(stated) if stated.from <= hole => hole.max(Seq(stated.to.0 + 1)),
+            _ => hole,
+        };
+        self.after = to;
+        batch.missing = (from <= to).then_some(SeqRange { from, to });
+        batch.missing.is_some()
+    }
+
+    /// The stream that is read.
+    pub fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// All up to it was read.
+    pub fn after(&self) -> Seq {
+        self.after
+    }
+
+    /// Where it ends.
+    pub fn up_to(&self) -> Seq {
+        self.up_to
+    }
+}
+
+impl<S: Storage> Catalog<S> {
+    /// What becomes of a cursor in a stream whose head is `head`: the last seq given, or the level
+    /// above which the stream goes on. Everything that was given up to the cursor must have been
+    /// taken in by `handle_change`, or it would count as lost. Errors: of the storage.
+    pub fn resume(
+        &mut self,
+        stream: &Stream,
+        point: ResumePoint,
+        head: Seq,
+    ) -> io::Result<Resumed> {
+        let key = self.key(stream);
+        let before = self.last_up_to(key, point.seq)?;
+        let next = self.first_after(key, point.seq)?;
+        let earliest = self.first_of(key)?.map(|place| place.cell.seq);
+        let held = Surroundings {
+            head,
+            floor: self.floor(),
+            before: before.map(|place| place.cell.seq),
+            next: match next {
+                Some(place) => Some((place.cell.seq, self.previous_of(stream, place)?)),
+                None => None,
+            },
+            damaged: self.damage_after(stream, point.seq, before, head)?,
+        };
+        let outcome = decide(self.epoch(), point, &held);
+        let replay = match (outcome, next) {
+            (Outcome::Replay { missing, .. }, Some(place)) => Some(Replay {
+                stream: stream.clone(),
+                key,
+                after: point.seq,
+                up_to: head,
+                stated: missing,
+                segment: place.segment,
+            }),
+            _ => None,
+        };
+        Ok(Resumed {
+            outcome,
+            earliest,
+            replay,
+        })
+    }
+
+    /// Reads a stream again, whatever a viewer has seen: the events after `after` up to `up_to`. What
+    /// cannot be had is left out.
+    pub fn replay(&self, stream: &Stream, after: Seq, up_to: Seq) -> Replay {
+        let key = self.key(stream);
+        Replay {
+            stream: stream.clone(),
+            key,
+            after,
+            up_to,
+            stated: Some(SeqRange {
+                from: Seq(0),
+                to: Seq::MAX,
+            }),
+            segment: 0,
+        }
+    }
+
+    /// The next events: at least one, then up to about `bytes_max` bytes of records.
+    /// Errors: of the storage; the same call may be made again.
+    pub fn read(&mut self, replay: &mut Replay, bytes_max: usize) -> io::Result<ReplayBatch> {
+        let mut batch = ReplayBatch::default();
+        let mut bytes_left = bytes_max;
+        let mut at = self.position(replay.segment);
+        while at < self.segments_len() {
+            let number = self.segments[at].header.number;
+            let (key, after) = (replay.key, replay.after);
+            let cells = self.with_index(at, key, |index| index.after(key, after, CELLS_AT_ONCE))?;
+            let mut cells = cells.unwrap_or_default();
+            cells.retain(|cell| cell.seq <= replay.up_to);
+            if cells.is_empty() {
+                at += 1;
+                continue;
+            }
+            replay.segment = number;
+            let is_first = batch.events.is_empty();
+            let count = cells.iter().scan(0, |total, cell| {
+                *total += cell.length as usize;
+                Some(*total)
+            });
+            let fitting = count.take_while(|total| *total <= bytes_left).count();
+            if fitting == 0 && !is_first {
+                return Ok(batch);
+            }
+            cells.truncate(fitting.max(1));
+            for (cell, held) in cells.iter().zip(self.records(number, &cells)?) {
+                let place = Place {
+                    segment: number,
+                    cell: *cell,
+                };
+                if self.take(replay, &mut batch, place, held) {
+                    return Ok(batch);
+                }
+                bytes_left = bytes_left.saturating_sub(cell.length as usize);
+            }
+            if bytes_left == 0 {
+                return Ok(batch);
+            }
+        }
+        batch.is_done = true;
+        Ok(batch)
+    }
+
+    /// Takes one record into a batch; tells whether the batch ends with it.
+    fn take(
+        &mut self,
+        replay: &mut Replay,
+        batch: &mut ReplayBatch,
+        at: Place,
+        held: Held,
+    ) -> bool {
+        let seq = at.cell.seq;
+        let Held::Record(bytes) = held else {
+            self.damaged.insert(replay.key, seq);
+            return replay.pass_over(batch, seq);
+        };
+        let Some(event) = own_event(&replay.stream, &bytes).filter(|event| event.seq == seq) else {
+            // Another stream's, of the same key.
+            return false;
+        };
+        let previous = event.previous;
+        if previous > replay.after && !previous.is_level() && replay.pass_over(batch, previous) {
+            return true;
+        }
+        replay.after = seq;
+        batch.events.push(event.to_stored(&bytes));
+        false
+    }
+
+    /// The stream's head before the event at `place`; the event itself where that is damaged, so
+    /// that it is missing.
+    pub(super) fn previous_of(&mut self, stream: &Stream, place: Place) -> io::Result<Seq> {
+        let seq = place.cell.seq;
+        if let Held::Record(bytes) = self.record(place)?
+            && let Some(event) = own_event(stream, &bytes)
+        {
+            return Ok(event.previous);
+        }
+        self.damaged.insert(self.key(stream), seq);
+        Ok(seq)
+    }
+}
+
+fn own_event<'b>(stream: &Stream, bytes: &'b Bytes) -> Option<EventView<'b>> {
+    match read_verified(bytes) {
+        Ok(RecordView::Event(event)) => {
+            let is_own = event.kind == stream.kind && event.stream_id() == stream.id;
+            is_own.then_some(event)
+        }
+        _ => None,
+    }
+}
+
+/// Cells that are taken from an index at once.
+const CELLS_AT_ONCE: usize = 256;

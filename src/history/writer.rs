@@ -1,0 +1,704 @@
+//! The one that writes the log: takes batches of records from all cores, commits them in groups,
+//! and says how far they are written and kept.
+//!
+//! A state machine: one thread calls `push` and `poll`, and `now_ns` (monotonic nanoseconds) is an
+//! argument. Each `poll` makes at most one step: it begins a segment, writes a group, or syncs.
+//!
+//! A group is written at once when the last one is long enough ago, else after
+//! `COMMIT_INTERVAL_NS` or at `COMMIT_BYTES_TARGET`: a sync costs as much as hundreds of records.
+//! After a failed sync or write nothing more goes into that file. What is not known to be on disk
+//! is still in memory, and goes into a fresh segment, whose header says where the old one ends. A
+//! full disk is waited out. What was pushed is never dropped: whoever pushes looks at `status` and
+//! takes in no more events while it is not `Writing`.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+
+use super::segment::{HEADER_BYTES, SegmentHeader, segment_name};
+use super::storage::{Storage, StorageFile};
+use crate::event::record::{MARK_BYTES, Mark};
+use crate::event::{RecordBatch, RecordCodec, RecordContent, RecordEntry, Seq};
+use crate::limits::{
+    COMMIT_BYTES_MAX, COMMIT_BYTES_TARGET, COMMIT_INTERVAL_NS, MARK_DELAY_NS, SEGMENT_BYTES,
+    SEQS_RESERVED, SYNC_DELAY_NS, WRITE_RETRY_NS,
+};
+
+/// What an acknowledgement as durable means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// On disk: it survives the loss of power.
+    Fsync,
+    /// Nothing: it waits in memory.
+    None,
+    /// With the operating system: it survives the end of the process.
+    Write,
+}
+
+/// How a writer works.
+#[derive(Clone, Copy, Debug)]
+pub struct WriterOptions {
+    /// What an acknowledgement means.
+    pub durability: Durability,
+    /// Bytes of a segment; a record that is larger gets a segment of its own.
+    pub segment_bytes: u64,
+    /// Cores that push.
+    pub cores: usize,
+}
+
+impl Default for WriterOptions {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Fsync,
+            segment_bytes: SEGMENT_BYTES,
+            cores: 1,
+        }
+    }
+}
+
+/// Whether new events may be taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// The disk fails: `OVERLOADED`; it is tried again.
+    Failing,
+    /// The disk is full: `STORAGE_FULL`; it is tried again.
+    Full,
+    /// All is well.
+    Writing,
+}
+
+/// How far one core's records have come, in the numbers that the core gave to its batches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// With the operating system.
+    pub written: u64,
+    /// As safe as `Durability` says: to be acknowledged.
+    pub durable: u64,
+}
+
+/// What a `poll` did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A segment was begun.
+    Began,
+    /// A step failed; see `status`.
+    Failed,
+    /// Nothing is due before this time; `None`: before the next `push`.
+    Idle(Option<u64>),
+    /// A group came to disk.
+    Synced,
+    /// A group was written.
+    Wrote,
+}
+
+/// What readers of the log must know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A segment was begun; the one before ends where the header says.
+    Began(SegmentHeader),
+    /// Records are kept, in the segment begun last.
+    Kept {
+        /// Where the entries' offsets begin.
+        base: u64,
+        /// What is there.
+        entries: Vec<RecordEntry>,
+    },
+}
+
+/// What the log says about itself, in headers and marks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Levels {
+    /// The oldest segment that is kept.
+    pub first: u64,
+    /// The highest seq that retention took, of any stream.
+    pub floor: Seq,
+    /// The level above which this process numbers every stream.
+    pub start: Seq,
+    /// No seq above it is given.
+    pub reserve: Seq,
+}
+
+/// Where the log ends for the one who goes on with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogEnd {
+    /// The last segment; 0 where there is none.
+    pub number: u64,
+    /// Where that one ends.
+    pub end: u64,
+    /// The highest number that a segment was ever called by.
+    pub number_max: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Writer<S: Storage> {
+    storage: S,
+    options: WriterOptions,
+    codec: RecordCodec,
+    // As they should be, and as they are on disk.
+    levels: Levels,
+    levels_kept: Levels,
+    highest: Seq,
+    log_end: LogEnd,
+    // None: a fresh one is to be begun.
+    segment: Option<OpenSegment<S::File>>,
+    // A file that was prepared elsewhere, and its name.
+    spare: Option<(String, S::File)>,
+    pending: VecDeque<Group>,
+    pending_bytes: usize,
+    // Written to the present segment and not known to be on disk.
+    unsynced: VecDeque<Group>,
+    progress: Vec<Progress>,
+    changes: VecDeque<Change>,
+    status: Status,
+    // When a group was last written, and when one last came to disk.
+    committed_ns: Option<u64>,
+    synced_ns: u64,
+    retry_ns: Option<u64>,
+    is_roll_wanted: bool,
+    stats: WriterStats,
+}
+
+#[derive(Debug)]
+struct OpenSegment<F> {
+    file: F,
+    // Until its first sync: the name that it has, and what it will be.
+    unnamed: Option<(String, SegmentHeader)>,
+    // header <= synced <= end
+    synced: u64,
+    end: u64,
+    // The levels of the last mark in it.
+    marked: Levels,
+    // Whether something was written that asks for a sync.
+    is_dirty: bool,
+    // Whether the last mark says that all before it is on disk.
+    is_marked: bool,
+}
+
+impl<F> OpenSegment<F> {
+    fn is_named(&self) -> bool {
+        self.unnamed.is_none()
+    }
+}
+
+/// One batch on its way.
+#[derive(Debug)]
+struct Group {
+    // None: it belongs to no core.
+    origin: Option<(usize, u64)>,
+    batch: RecordBatch,
+    // Where it was written.
+    base: u64,
+}
+
+/// What a writer has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriterStats {
+    /// Records taken in.
+    pub records: u64,
+    /// Bytes written, marks included.
+    pub bytes_written: u64,
+    /// Groups written.
+    pub commits: u64,
+    /// Syncs that succeeded.
+    pub syncs: u64,
+    /// Steps that failed.
+    pub failures: u64,
+    /// Segments begun.
+    pub segments: u64,
+}
+
+impl<S: Storage> Writer<S> {
+    /// Goes on with a log that ends at `log_end`. Nothing is written before the first `poll`, which
+    /// begins a segment: a process never writes into a segment of another.
+    pub fn new(
+        storage: S,
+        options: WriterOptions,
+        codec: RecordCodec,
+        levels: Levels,
+        log_end: LogEnd,
+    ) -> Self {
+        let progress = vec![Progress::default(); options.cores];
+        Self {
+            storage,
+            options,
+            codec,
+            levels,
+            levels_kept: Levels::default(),
+            highest: levels.start,
+            log_end,
+            segment: None,
+            spare: None,
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            unsynced: VecDeque::new(),
+            progress,
+            changes: VecDeque::new(),
+            status: Status::Writing,
+            committed_ns: None,
+            synced_ns: 0,
+            retry_ns: None,
+            is_roll_wanted: false,
+            stats: WriterStats::default(),
+        }
+    }
+
+    /// Takes in a batch of core `core`, which counts it as `through`, more than any before.
+    pub fn push(&mut self, core: usize, through: u64, batch: RecordBatch) {
+        if self.options.durability == Durability::None
+            && let Some(progress) = self.progress.get_mut(core)
+        {
+            progress.durable = through;
+        }
+        self.push_group(Some((core, through)), batch);
+    }
+
+    /// Takes in records that no core waits for.
+    pub fn push_own(&mut self, batch: RecordBatch) {
+        self.push_group(None, batch);
+    }
+
+    fn push_group(&mut self, origin: Option<(usize, u64)>, batch: RecordBatch) {
+        let seqs = batch.entries.iter().map(|entry| match entry.content {
+            RecordContent::Event(_, seq) => seq,
+            RecordContent::Revocation | RecordContent::Snapshot(..) => Seq(0),
+        });
+        self.highest = seqs.fold(self.highest, Seq::max);
+        self.stats.records += batch.entries.len() as u64;
+        self.pending_bytes += batch.bytes.len();
+        self.pending.push_back(Group {
+            origin,
+            batch,
+            base: 0,
+        });
+    }
+
+    /// The oldest segment kept is `first` and the highest seq that retention took is `floor`: to be
+    /// on disk before anything is unlinked, see `levels_kept`.
+    pub fn set_floor(&mut self, first: u64, floor: Seq) {
+        self.levels.first = self.levels.first.max(first);
+        self.levels.floor = self.levels.floor.max(floor);
+    }
+
+    /// The next group begins a segment, so that the present one can be sealed.
+    pub fn roll(&mut self) {
+        self.is_roll_wanted = true;
+    }
+
+    /// Hands over an empty file, named `name`, with room for a segment.
+    pub fn offer_spare(&mut self, name: String, file: S::File) {
+        self.spare = Some((name, file));
+    }
+
+    /// Whether an `offer_spare` would be welcome.
+    pub fn wants_spare(&self) -> bool {
+        self.spare.is_none()
+    }
+
+    /// Begins the first segment, with all that was pushed so far in it before it has a name: what an
+    /// unclean stop left behind is in the old segment or in the new one, never in none.
+    /// Errors: of the storage; then the log is as it was.
+    pub fn start(&mut self) -> io::Result<()> {
+        self.begin_segment()?;
+        while !self.pending.is_empty() {
+            self.write_group(0)?;
+        }
+        self.sync(0)
+    }
+
+    /// Makes the next step, if one is due.
+    pub fn poll(&mut self, now_ns: u64) -> Step {
+        if let Some(retry_ns) = self.retry_ns.filter(|retry_ns| now_ns < *retry_ns) {
+            return Step::Idle(Some(retry_ns));
+        }
+        let due = self.due(now_ns);
+        let result = match due {
+            Due::Begin => self.begin_segment().map(|()| Step::Began),
+            Due::Nothing(until_ns) => return Step::Idle(until_ns),
+            Due::Sync => self.sync(now_ns).map(|()| Step::Synced),
+            Due::Write => self.write_group(now_ns).map(|()| Step::Wrote),
+        };
+        let step = result.unwrap_or_else(|error| {
+            self.handle_failure(now_ns, due, &error);
+            Step::Failed
+        });
+        self.check_invariants();
+        step
+    }
+
+    /// The next thing that readers of the log must know.
+    pub fn poll_change(&mut self) -> Option<Change> {
+        self.changes.pop_front()
+    }
+
+    /// Brings everything to disk and writes that nothing follows.
+    /// Errors: of the storage; the next opening finds an unclean stop, and nothing worse.
+    pub fn close(mut self) -> io::Result<()> {
+        loop {
+            if self.segment.is_none() || self.is_segment_full() {
+                self.sync(0)?;
+                self.begin_segment()?;
+            }
+            if self.pending.is_empty() {
+                break;
+            }
+            self.write_group(0)?;
+        }
+        self.sync(0)?;
+        let mark = Mark {
+            is_clean: true,
+            ..self.mark()
+        };
+        let mut bytes = Vec::with_capacity(MARK_BYTES);
+        self.codec.encode_mark(&mark, &mut bytes);
+        let Some(segment) = &self.segment else {
+            return Ok(());
+        };
+        segment
+            .file
+            .write_at(segment.end, &mut [IoSlice::new(&bytes)])?;
+        segment.file.sync()
+    }
+
+    /// How far a core's records have come.
+    pub fn progress(&self, core: usize) -> Progress {
+        self.progress.get(core).copied().unwrap_or_default()
+    }
+
+    /// Whether new events may be taken in.
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    /// What is on disk: no seq above its `reserve` may be given.
+    pub fn levels_kept(&self) -> Levels {
+        self.levels_kept
+    }
+
+    /// Bytes taken in and not yet as safe as they should be.
+    pub fn queued_bytes(&self) -> usize {
+        let unsynced = self.unsynced.iter().map(|group| group.batch.bytes.len());
+        self.pending_bytes + unsynced.sum::<usize>()
+    }
+
+    /// What was done so far.
+    pub fn stats(&self) -> WriterStats {
+        self.stats
+    }
+
+    fn due(&self, now_ns: u64) -> Due {
+        let Some(segment) = &self.segment else {
+            return Due::Begin;
+        };
+        let is_rolling = self.is_rolling(segment);
+        if segment.is_dirty {
+            // A fresh segment's header comes to disk with its first group.
+            if segment.end == HEADER_BYTES && !self.pending.is_empty() {
+                return Due::Write;
+            }
+            let is_asked_for = self.options.durability == Durability::Fsync
+                || !segment.is_named()
+                || segment.marked != self.levels_kept
+                || self.synced_ns + SYNC_DELAY_NS <= now_ns;
+            if is_asked_for || is_rolling {
+                return Due::Sync;
+            }
+        }
+        if is_rolling {
+            return Due::Begin;
+        }
+        if self.pending.is_empty() && segment.marked == self.wanted_levels() {
+            return self.due_when_silent(now_ns, segment);
+        }
+        let at = self
+            .committed_ns
+            .map_or(0, |last| last + COMMIT_INTERVAL_NS);
+        if at <= now_ns || self.pending_bytes >= COMMIT_BYTES_TARGET {
+            return Due::Write;
+        }
+        Due::Nothing(Some(at))
+    }
+
+    fn due_when_silent(&self, now_ns: u64, segment: &OpenSegment<S::File>) -> Due {
+        if segment.is_dirty {
+            return Due::Nothing(Some(self.synced_ns + SYNC_DELAY_NS));
+        }
+        let at = self.committed_ns.map(|last| last + MARK_DELAY_NS);
+        match at.filter(|_| !segment.is_marked) {
+            Some(at) if at <= now_ns => Due::Write,
+            at => Due::Nothing(at),
+        }
+    }
+
+    fn is_rolling(&self, segment: &OpenSegment<S::File>) -> bool {
+        (self.is_segment_full() && !self.pending.is_empty())
+            || (self.is_roll_wanted && segment.end > HEADER_BYTES)
+    }
+
+    /// Whether the next batch does not fit into the segment. Any fits into an empty one.
+    fn is_segment_full(&self) -> bool {
+        let next = self
+            .pending
+            .front()
+            .map_or(0, |group| group.batch.bytes.len());
+        self.segment.as_ref().is_some_and(|segment| {
+            let end = segment.end + (MARK_BYTES + next) as u64;
+            segment.end > HEADER_BYTES && end > self.options.segment_bytes
+        })
+    }
+
+    /// The levels with a reserve that is far enough ahead.
+    fn wanted_levels(&self) -> Levels {
+        let ahead = Seq(self.highest.0 + SEQS_RESERVED).level_above();
+        let is_near = self.highest.0 + SEQS_RESERVED / 2 > self.levels.reserve.0;
+        let reserve = if is_near { ahead } else { self.levels.reserve };
+        Levels {
+            reserve,
+            ..self.levels
+        }
+    }
+
+    fn mark(&self) -> Mark {
+        let levels = self.levels;
+        Mark {
+            synced: self.segment.as_ref().map_or(0, |segment| segment.synced),
+            first: levels.first,
+            floor: levels.floor,
+            reserve: levels.reserve,
+            highest: self.highest,
+            is_clean: false,
+        }
+    }
+
+    /// Makes the file of a new segment; it has its name from the first sync on.
+    fn begin_segment(&mut self) -> io::Result<()> {
+        self.leave_segment();
+        self.levels = self.wanted_levels();
+        self.log_end.number_max += 1;
+        let number = self.log_end.number_max;
+        if self.levels.first == 0 {
+            self.levels.first = number;
+        }
+        let header = SegmentHeader {
+            identity: self.codec.identity(),
+            number,
+            previous: self.log_end.number,
+            previous_end: self.log_end.end,
+            first: self.levels.first,
+            floor: self.levels.floor,
+            start: self.levels.start,
+            reserve: self.levels.reserve,
+            rewritten_end: 0,
+        };
+        let (spare_name, file) = match self.spare.take() {
+            Some(spare) => spare,
+            None => {
+                let name = format!("{number:016x}{SPARE_END}");
+                let file = create_spare(&self.storage, &name, self.options.segment_bytes)?;
+                (name, file)
+            }
+        };
+        if let Err(error) = file.write_at(0, &mut [IoSlice::new(&header.encode())]) {
+            let _ = self.storage.unlink(&spare_name);
+            return Err(error);
+        }
+        self.segment = Some(OpenSegment {
+            file,
+            unnamed: Some((spare_name, header)),
+            synced: HEADER_BYTES,
+            end: HEADER_BYTES,
+            marked: self.levels,
+            is_dirty: true,
+            is_marked: true,
+        });
+        self.is_roll_wanted = false;
+        Ok(())
+    }
+
+    /// Writes a mark and what is pending, as much as fits.
+    fn write_group(&mut self, now_ns: u64) -> io::Result<()> {
+        self.levels = self.wanted_levels();
+        let mut bytes = Vec::with_capacity(MARK_BYTES);
+        self.codec.encode_mark(&self.mark(), &mut bytes);
+        let Some(segment) = &mut self.segment else {
+            return Ok(());
+        };
+        let mut slices = vec![IoSlice::new(&bytes)];
+        let (mut end, mut count) = (segment.end + bytes.len() as u64, 0);
+        for group in &self.pending {
+            let next = end + group.batch.bytes.len() as u64;
+            let is_too_much = next > self.options.segment_bytes.max(HEADER_BYTES)
+                || next - segment.end > COMMIT_BYTES_MAX;
+            // Something is always written, or it would never be.
+            if count > 0 && is_too_much {
+                break;
+            }
+            slices.push(IoSlice::new(&group.batch.bytes));
+            (end, count) = (next, count + 1);
+        }
+        self.committed_ns = Some(now_ns);
+        segment.file.write_at(segment.end, &mut slices)?;
+        self.stats.bytes_written += end - segment.end;
+        self.stats.commits += 1;
+        let mut base = segment.end + bytes.len() as u64;
+        segment.is_marked = count == 0;
+        segment.is_dirty |= count > 0 || segment.marked != self.levels;
+        segment.marked = self.levels;
+        segment.end = end;
+        for mut group in self.pending.drain(..count) {
+            self.pending_bytes -= group.batch.bytes.len();
+            group.base = base;
+            base += group.batch.bytes.len() as u64;
+            note(&mut self.progress, &group, |progress, through| {
+                progress.written = through
+            });
+            self.unsynced.push_back(group);
+        }
+        if self.options.durability != Durability::Fsync && segment.is_named() {
+            self.status = Status::Writing;
+            self.retry_ns = None;
+            self.settle_unsynced();
+        }
+        Ok(())
+    }
+
+    /// Brings what was written to disk, and with the first of it the segment's name.
+    fn sync(&mut self, now_ns: u64) -> io::Result<()> {
+        let Some(segment) = &mut self.segment else {
+            return Ok(());
+        };
+        segment.file.sync()?;
+        if let Some((spare_name, header)) = &segment.unnamed {
+            let name = segment_name(header.number);
+            self.storage.rename(spare_name, &name)?;
+            self.storage.sync_dir()?;
+            let number = header.number;
+            self.log_end = LogEnd {
+                number,
+                end: HEADER_BYTES,
+                number_max: number,
+            };
+            self.changes.push_back(Change::Began(*header));
+            self.stats.segments += 1;
+            segment.unnamed = None;
+        }
+        segment.synced = segment.end;
+        segment.is_dirty = false;
+        self.levels_kept = segment.marked;
+        self.synced_ns = now_ns;
+        self.stats.syncs += 1;
+        self.status = Status::Writing;
+        self.retry_ns = None;
+        self.settle_unsynced();
+        Ok(())
+    }
+
+    /// What was written is as safe as it should be, and may be read.
+    fn settle_unsynced(&mut self) {
+        for group in self.unsynced.drain(..) {
+            note(&mut self.progress, &group, |progress, through| {
+                progress.durable = progress.durable.max(through);
+            });
+            let Group { batch, base, .. } = group;
+            self.changes.push_back(Change::Kept {
+                base,
+                entries: batch.entries,
+            });
+        }
+    }
+
+    /// Writes no more into the segment. What is not known to be on disk will be written again.
+    fn leave_segment(&mut self) {
+        let Some(segment) = self.segment.take() else {
+            return;
+        };
+        match segment.unnamed {
+            // Whichever name it has. If it cannot be taken away either, the next opening does it:
+            // no later segment says that this one is part of the log.
+            Some((spare_name, header)) => {
+                let _ = self.storage.unlink(&spare_name);
+                let _ = self.storage.unlink(&segment_name(header.number));
+            }
+            // Without `Fsync` nothing is in memory to be written again: what the operating system
+            // has is all there is.
+            None => {
+                let keeps_all = self.options.durability != Durability::Fsync && segment.is_dirty;
+                self.log_end.end = if keeps_all {
+                    segment.end
+                } else {
+                    segment.synced
+                };
+            }
+        }
+        for group in self.unsynced.drain(..).rev() {
+            self.pending_bytes += group.batch.bytes.len();
+            self.pending.push_front(group);
+        }
+    }
+
+    fn handle_failure(&mut self, now_ns: u64, due: Due, error: &io::Error) {
+        let is_full = is_full(error);
+        self.stats.failures += 1;
+        // A full disk refuses bytes, and keeps those that it has; all other errors, and any of a
+        // sync, may be about pages that were taken before.
+        if due == Due::Sync || (due == Due::Write && !is_full) {
+            self.leave_segment();
+        }
+        // The first fresh segment is begun at once, unless there is no room for it.
+        let is_first = self.status == Status::Writing && due != Due::Begin && !is_full;
+        self.retry_ns = (!is_first).then_some(now_ns + WRITE_RETRY_NS);
+        self.status = if is_full {
+            Status::Full
+        } else {
+            Status::Failing
+        };
+    }
+
+    fn check_invariants(&self) {
+        if let Some(segment) = &self.segment {
+            debug_assert!(HEADER_BYTES <= segment.synced && segment.synced <= segment.end);
+        }
+        let pending = self.pending.iter().map(|group| group.batch.bytes.len());
+        debug_assert_eq!(pending.sum::<usize>(), self.pending_bytes);
+        debug_assert!(self.levels_kept.reserve <= self.levels.reserve);
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    Begin,
+    Nothing(Option<u64>),
+    Sync,
+    Write,
+}
+
+fn note(progress: &mut [Progress], group: &Group, change: impl Fn(&mut Progress, u64)) {
+    if let Some((core, through)) = group.origin
+        && let Some(progress) = progress.get_mut(core)
+    {
+        change(progress, through);
+    }
+}
+
+/// Makes an empty file with room for a segment; it gets a segment's name when it is one.
+/// Errors: of the storage; then there is no file.
+pub fn create_spare<S: Storage>(storage: &S, name: &str, bytes: u64) -> io::Result<S::File> {
+    // Left over from an attempt that failed.
+    let _ = storage.unlink(name);
+    let file = storage.create(name)?;
+    if let Err(error) = file.allocate(bytes) {
+        let _ = storage.unlink(name);
+        return Err(error);
+    }
+    Ok(file)
+}
+
+/// How files end that are not part of the log yet.
+pub const SPARE_END: &str = ".new";
+
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), QuotaExceeded | StorageFull)
+}
+
+#[cfg(test)]
+mod tests;
