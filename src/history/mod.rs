@@ -36,3 +36,5 @@ pub mod writer;
 
 #[cfg(test)]
 mod rig;
+#[cfg(test)]
+mod simulation;

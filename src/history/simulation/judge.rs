@@ -1,0 +1,164 @@
+//! What readers are told, held against the model.
+
+use super::model::{Fate, covers};
+use super::world::{STREAMS, World};
+use crate::event::{Seq, StoredEvent};
+use crate::history::replay::Replay;
+use crate::history::resume::{Outcome, ResumePoint, SeqRange};
+
+impl World {
+    /// Reads all streams from the beginning.
+    pub fn check_all(&mut self) -> Result<(), String> {
+        for index in 0..STREAMS.min(self.streams.len()) {
+            let (held, missing) = self.read_all(index)?;
+            let Some(log) = &self.log else { return Ok(()) };
+            let floor = log.catalog.floor();
+            let given = self.streams[index].after(Seq(0), &[Fate::Given]);
+            let mut under_way = given;
+            under_way.retain(|seq| self.is_under_way(index, *seq));
+            let model = &mut self.streams[index];
+            model.settle(&held, &missing, floor, |seq| under_way.contains(&seq))?;
+            // A header that cannot be read no longer says where the segment before it ends.
+            let lost = model
+                .events
+                .values_mut()
+                .filter(|(_, fate)| *fate == Fate::Lost);
+            if self.is_shaken {
+                lost.for_each(|(_, fate)| *fate = Fate::Erased);
+            }
+        }
+        Ok(())
+    }
+
+    /// A whole stream, and what is said to be missing of it.
+    pub fn read_all(&mut self, index: usize) -> Result<(Vec<StoredEvent>, Vec<SeqRange>), String> {
+        let point = ResumePoint {
+            epoch: self.epoch,
+            seq: Seq(0),
+        };
+        let Some(log) = &mut self.log else {
+            return Ok(Default::default());
+        };
+        let model = &self.streams[index];
+        let resumed = log.catalog.resume(&model.stream, point, model.head);
+        let resumed = resumed.map_err(|error| error.to_string())?;
+        let Outcome::Replay { missing, .. } = resumed.outcome else {
+            return Err(format!("{}: 0 was reset", model.stream));
+        };
+        let (held, more) = self.read(resumed.replay)?;
+        Ok((held, missing.into_iter().chain(more).collect()))
+    }
+
+    fn read(
+        &mut self,
+        replay: Option<Replay>,
+    ) -> Result<(Vec<StoredEvent>, Vec<SeqRange>), String> {
+        let (mut events, mut missing) = (Vec::new(), Vec::new());
+        let bytes_max = self.dice.usize(1..5_000);
+        let (Some(mut replay), Some(log)) = (replay, &mut self.log) else {
+            return Ok((events, missing));
+        };
+        loop {
+            let batch = log.catalog.read(&mut replay, bytes_max);
+            let batch = batch.map_err(|error| error.to_string())?;
+            events.extend(batch.events);
+            missing.extend(batch.missing);
+            if batch.is_done {
+                return Ok((events, missing));
+            }
+        }
+    }
+
+    /// A viewer comes back with a cursor that it may have.
+    pub fn resume(&mut self) -> Result<(), String> {
+        let index = self.dice.usize(0..STREAMS);
+        let (Some(seq), Some(log)) = (self.some_cursor(index), &mut self.log) else {
+            return Ok(());
+        };
+        let model = &self.streams[index];
+        let point = ResumePoint {
+            epoch: self.epoch,
+            seq,
+        };
+        let resumed = log.catalog.resume(&model.stream, point, model.head);
+        let resumed = resumed.map_err(|error| error.to_string())?;
+        let floor = log.catalog.floor();
+        let (held, met) = self.read(resumed.replay.clone())?;
+        let verdict = self.judge(index, seq, floor, resumed.outcome, &held, &met);
+        verdict.map_err(|why| {
+            let name = &self.streams[index].stream;
+            format!("{name}: {why} at {seq}, floor {floor}: {resumed:?}, {met:?}")
+        })
+    }
+
+    fn some_cursor(&mut self, index: usize) -> Option<Seq> {
+        let start = self.log.as_ref()?.report.start;
+        let seqs: Vec<Seq> = self.streams[index].events.keys().copied().collect();
+        let seq = match self.dice.u8(0..8) {
+            0 => Seq(0),
+            1 => start,
+            _ if seqs.is_empty() => return None,
+            _ => seqs[self.dice.usize(0..seqs.len())],
+        };
+        // What is under way is in the ring of the core, and not asked of the log.
+        (!self.is_under_way(index, seq)).then_some(seq)
+    }
+
+    fn judge(
+        &mut self,
+        index: usize,
+        seq: Seq,
+        floor: Seq,
+        outcome: Outcome,
+        held: &[StoredEvent],
+        met: &[SeqRange],
+    ) -> Result<(), String> {
+        let model = &self.streams[index];
+        let Outcome::Replay { missing, lost } = outcome else {
+            return Err("a reset".into());
+        };
+        model.check(held, seq)?;
+        let stated: Vec<SeqRange> = missing.into_iter().chain(met.iter().copied()).collect();
+        let is_held = |seq: &Seq| held.binary_search_by_key(seq, |event| event.seq).is_ok();
+        let must_be_there = model.after(seq, &[Fate::Kept]);
+        let absent = must_be_there.iter().find(|seq| !is_held(seq));
+        if let Some(absent) = absent {
+            return Err(format!("{absent} is not replayed"));
+        }
+        let must_be_stated = model.after(seq, &[Fate::Gone, Fate::Shaken]);
+        let unstated = must_be_stated
+            .iter()
+            .find(|seq| !is_held(seq) && !covers(&stated, **seq));
+        if let Some(unstated) = unstated {
+            return Err(format!("nobody says that {unstated} is missing"));
+        }
+        let is_erased = model.events.values().any(|(_, fate)| *fate == Fate::Erased);
+        if self.is_shaken || is_erased {
+            return Ok(());
+        }
+        let before = model.kept_up_to(seq);
+        let is_taken = !model.after(seq, &[Fate::Gone]).is_empty();
+        let may_be_taken = before.is_none() && floor > seq;
+        if !met.is_empty() || (missing.is_some() && !is_taken && !may_be_taken) {
+            return Err("a hole is stated for nothing".into());
+        }
+        let fate = model.events.get(&seq).map(|(_, fate)| *fate);
+        let is_known = before.is_some() || seq > floor;
+        let is_lost = fate == Some(Fate::Lost) && is_known;
+        match lost {
+            None if is_lost => return Err("a loss is not stated".into()),
+            Some(_) if !is_lost => return Err("a loss is stated for nothing".into()),
+            Some(range) if range.to != seq || Some(range.from) <= before => {
+                return Err("the wrong loss is stated".into());
+            }
+            _ => {}
+        }
+        if lost.is_some() {
+            self.edge("lost stated");
+        }
+        if missing.is_some() {
+            self.edge("hole stated");
+        }
+        Ok(())
+    }
+}
