@@ -35,6 +35,8 @@ mod tail;
 pub mod writer;
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod rig;
 #[cfg(test)]
 mod simulation;
