@@ -8,6 +8,7 @@ pub mod check_config;
 pub mod client;
 mod config_args;
 pub mod dev;
+pub mod history;
 pub mod logging;
 pub mod publish;
 pub mod serve;
@@ -52,6 +53,8 @@ struct Cli {
 enum Command {
     /// Check the configuration and print what is in effect
     CheckConfig(check_config::CheckConfigArgs),
+    /// Look into the event log: export, new-epoch, stats, verify
+    History(history::HistoryArgs),
     // What has no line here is described by its arguments.
     Publish(publish::PublishArgs),
     /// Start the gateway
@@ -93,6 +96,7 @@ impl Command {
     fn run(self) -> Result<ExitCode, CliError> {
         match self {
             Self::CheckConfig(args) => check_config::run(&args, &mut io::stdout()),
+            Self::History(args) => history::run(args),
             Self::Publish(args) => done(publish::run(&args)),
             Self::Serve(args) => serve::run(&args),
             Self::Tail(args) => done(tail::run(&args)),

@@ -2,6 +2,7 @@
 //! from, collects what is wrong, and at the end checks how they fit together.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use crate::engine::listener::ListenAddress;
 
@@ -146,6 +147,14 @@ impl Draft {
                 issuer: self.settings.auth.issuer,
                 audience: self.settings.auth.audience,
             }),
+            false => Err(ConfigErrors(self.errors)),
+        }
+    }
+
+    /// Where the event log lives.
+    pub(super) fn data_dir(self) -> Result<PathBuf, ConfigErrors> {
+        match self.errors.is_empty() {
+            true => Ok(self.settings.data_dir),
             false => Err(ConfigErrors(self.errors)),
         }
     }

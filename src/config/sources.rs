@@ -71,6 +71,12 @@ impl Sources {
         self.draft().token_settings()
     }
 
+    /// Where the event log lives; a missing key is no error here.
+    /// Errors: as [`Self::load`], but for how settings of the server fit together.
+    pub fn data_dir(self) -> Result<PathBuf, ConfigErrors> {
+        self.draft().data_dir()
+    }
+
     fn draft(self) -> Draft {
         let mut draft = Draft::new(self.cores_available.max(1));
         if let Some((path, text)) = &self.file {
