@@ -87,16 +87,22 @@ impl<S: Storage> Catalog<S> {
 
     /// A seq that nothing in the segment at `at` was above, whatever has become of it.
     pub(in crate::history) fn seq_bound(&self, at: usize) -> Seq {
-        let own = self
-            .segments
-            .get(at)
-            .map_or(Seq(0), |segment| segment.header.start);
-        let next = self.segments.get(at + 1).map(|next| next.header);
-        next.map_or(Seq::MAX, |next| {
-            if next.start > own {
-                next.start
+        // A header that was made up in place of a damaged one has no levels.
+        let is_own = |header: &&SegmentHeader| header.reserve > Seq(0);
+        let headers = |from| {
+            self.segments
+                .iter()
+                .skip(from)
+                .map(|segment| &segment.header)
+        };
+        let start = headers(at).take(1).find(is_own).map(|own| own.start);
+        headers(at + 1).find(is_own).map_or(Seq::MAX, |later| {
+            // Of a later process all seqs are above all of this one.
+            let is_later_process = start.is_some_and(|start| later.start > start);
+            if is_later_process {
+                later.start
             } else {
-                next.reserve
+                later.reserve
             }
         })
     }

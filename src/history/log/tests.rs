@@ -8,7 +8,7 @@ use super::super::segment::{CRC_AT, HEADER_BYTES, segment_name};
 use super::super::sim_storage::SimStorage;
 use super::super::storage::{StorageFile as _, read_exact};
 use super::*;
-use crate::event::{Epoch, RecordBatch};
+use crate::event::{Epoch, RecordBatch, Stream};
 
 #[test]
 fn a_second_process_is_refused() {
@@ -137,6 +137,33 @@ fn a_damaged_header_costs_no_event() {
 }
 
 #[test]
+fn damage_before_a_damaged_header_is_stated() {
+    let mut rig = Rig::new();
+    rig.write("a", 1..=3);
+    rig.write("b", 1..=1);
+    rig.roll();
+    rig.write("b", 2..=2);
+    rig.roll();
+    rig.write("b", 3..=3);
+    let key = rig.log.catalog.key(&Stream::user("a"));
+    let last = rig.log.catalog.last_up_to(key, Seq::MAX).unwrap().unwrap();
+    let at = u64::from(last.cell.offset);
+    let mut rig = rig.again(|storage| {
+        storage.corrupt(&segment_name(1), at + 40, 1);
+        storage.corrupt(&segment_name(2), 100, 1);
+        storage.kill();
+    });
+    assert_eq!(rig.log.report.headless, 1);
+    let (seqs, missing) = rig.read("a");
+    assert_eq!(seqs, [1, 2]);
+    let is_stated = missing
+        .iter()
+        .any(|range| range.from <= Seq(3) && Seq(3) <= range.to);
+    assert!(is_stated, "{missing:?}");
+    assert_eq!(rig.read("b").0, [1, 2, 3]);
+}
+
+#[test]
 fn a_later_version_is_refused_and_nothing_is_changed() {
     let mut rig = Rig::new();
     rig.write("a", 1..=3);
@@ -241,8 +268,6 @@ fn ids_and_decisions_are_found_again() {
 
 #[test]
 fn the_latest_snapshot_of_a_stream_is_found() {
-    use crate::event::Stream;
-
     let mut rig = Rig::new();
     for (seq, payload) in [(3, "old"), (9, "new")] {
         let mut batch = RecordBatch::default();
