@@ -136,7 +136,8 @@ impl Chain {
         if header.identity.epoch == newest.identity.epoch {
             self.gaps.push(header.previous);
         }
-        let (_, older) = headers.range(newest.first..header.number).next_back()?;
+        // Those between were begun and left: what they have is in later ones too.
+        let (_, older) = headers.range(newest.first..header.previous).next_back()?;
         Some((*older, u64::MAX))
     }
 
@@ -265,4 +266,55 @@ pub(super) fn write_newest<S: Storage>(storage: &S, header: &SegmentHeader) -> i
     file.sync()?;
     storage.rename(&spare, NEWEST_NAME)?;
     storage.sync_dir()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::super::sim_storage::SimStorage;
+    use super::*;
+    use crate::event::Epoch;
+
+    fn put(storage: &SimStorage, number: u64, previous: u64) {
+        let header = SegmentHeader {
+            identity: LogIdentity {
+                epoch: Epoch(1),
+                secret: [2, 3],
+            },
+            number,
+            previous,
+            previous_end: HEADER_BYTES,
+            first: 1,
+            floor: Seq(0),
+            start: Seq(0),
+            reserve: Seq(1 << 20),
+            rewritten_end: 0,
+        };
+        let file = storage.create(&segment_name(number)).unwrap();
+        file.write_at(0, &mut [IoSlice::new(&header.encode())])
+            .unwrap();
+    }
+
+    #[test]
+    fn what_an_interrupted_opening_left_stays_out_of_the_log() {
+        let check = |segments: &[(u64, u64)], expected: &[u64], garbage: &[u64], is_lost: bool| {
+            let storage = SimStorage::new(1);
+            for (number, previous) in segments {
+                put(&storage, *number, *previous);
+            }
+            let chain = Chain::follow(&storage).unwrap();
+            let links: Vec<_> = chain.links.iter().map(|(link, _)| link.number).collect();
+            assert_eq!(links, expected, "{segments:?}");
+            let names: Vec<_> = garbage.iter().copied().map(segment_name).collect();
+            assert_eq!(chain.garbage, names, "{segments:?}");
+            let lost = is_lost.then_some(NewEpoch::Lost);
+            assert_eq!(chain.new_epoch(1), lost, "{segments:?}");
+        };
+        check(&[(1, 0), (2, 1), (3, 2)], &[1, 2, 3], &[], false);
+        check(&[(1, 0), (2, 1), (3, 2), (4, 2)], &[1, 2, 4], &[3], false);
+        // Nor does it stand in for a segment that is gone.
+        check(&[(1, 0), (3, 2), (4, 2)], &[1, 4], &[3], true);
+        check(&[(3, 2), (4, 2)], &[4], &[3], true);
+    }
 }
