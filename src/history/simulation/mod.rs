@@ -14,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use world::World;
 
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 256;
 const STEPS: usize = 120;
 
 /// What must happen in some run, or the runs say less than they seem to.

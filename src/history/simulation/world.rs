@@ -159,7 +159,7 @@ impl World {
                 let model = &mut self.streams[user];
                 self.chores.erase(&log.catalog, &model.stream.id);
                 for (_, fate) in model.events.values_mut() {
-                    if *fate == Fate::Kept {
+                    if matches!(fate, Fate::Kept | Fate::Shaken) {
                         *fate = Fate::Erased;
                     }
                 }
