@@ -356,7 +356,13 @@ impl<S: Storage> Writer<S> {
         segment
             .file
             .write_at(segment.end, &mut [IoSlice::new(&bytes)])?;
-        segment.file.sync()
+        segment.file.sync()?;
+        // The next opening need not look through room that was never used. If it stays, no harm.
+        let end = segment.end + MARK_BYTES as u64;
+        let _ = self
+            .storage
+            .truncate(&segment_name(self.log_end.number), end);
+        Ok(())
     }
 
     /// How far a core's records have come.
