@@ -1,7 +1,8 @@
 //! `sightline history`: what the event log holds, whether it is whole, and all of it as lines of
-//! JSON. Reads only, on a running server's directory too; but for `new-epoch`, which writes and
-//! wants the log for itself.
+//! JSON. Reads only, on a running server's directory too; but for `erase` and `new-epoch`, which
+//! write and want the log for themselves.
 
+mod erase;
 mod export;
 mod stats;
 mod verify;
@@ -20,8 +21,8 @@ use crate::{
     event::{Epoch, LogIdentity},
     history::{
         inspect::Inspection,
-        log::{self, EpochRule, OpenError, OpenOptions},
-        storage::DiskStorage,
+        log::{self, EpochRule, Log, OpenError, OpenOptions},
+        storage::{DiskStorage, Storage},
         writer::WriterOptions,
     },
 };
@@ -41,6 +42,8 @@ pub struct HistoryArgs {
 
 #[derive(Debug, Subcommand)]
 enum HistoryCommand {
+    /// Take all events of a user off the disk
+    Erase(erase::EraseArgs),
     /// Print the events, one JSON object a line, in the order of the log
     Export(export::ExportArgs),
     /// Begin a new life of a log that was put back from a copy: every cursor is reset
@@ -67,6 +70,7 @@ pub fn run(args: HistoryArgs) -> Result<ExitCode, CliError> {
     let storage = DiskStorage::existing(&folder);
     let mut out = BufWriter::new(io::stdout().lock());
     let done = match args.command {
+        HistoryCommand::Erase(args) => erase::run(&args, &storage, &mut out),
         HistoryCommand::Export(args) => export::run(&args, &inspect(storage)?, &mut out),
         HistoryCommand::NewEpoch => begin_epoch(&storage, &mut out),
         HistoryCommand::Stats => stats::run(&inspect(storage)?, &mut out),
@@ -85,6 +89,15 @@ pub fn run(args: HistoryArgs) -> Result<ExitCode, CliError> {
 /// Why a command did not do its work.
 #[derive(Debug, thiserror::Error)]
 enum HistoryError {
+    /// A gateway has the log, and can erase by itself.
+    #[error(
+        "a gateway has the log open; let it erase: \
+         POST /v1/admin/erase {}", serde_json::json!({ "userId": user })
+    )]
+    InUse {
+        /// Whose events are to go.
+        user: String,
+    },
     /// The log cannot be read, or the output cannot be written.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -99,7 +112,16 @@ fn inspect(storage: DiskStorage) -> Result<Inspection<DiskStorage>, CliError> {
     Inspection::new(storage).map_err(|error| CliError::new(CliError::FAILED, error))
 }
 
-fn begin_epoch(storage: &DiskStorage, out: &mut impl Write) -> Outcome {
+fn begin_epoch<S: Storage>(storage: &S, out: &mut impl Write) -> Outcome {
+    let log = open(storage, EpochRule::Renew)?;
+    let epoch = log.catalog.epoch();
+    log.writer.close()?;
+    writeln!(out, "{epoch}")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Opens the log as a gateway would. Errors: of the log.
+fn open<S: Storage>(storage: &S, epoch: EpochRule) -> Result<Log<S>, HistoryError> {
     let random = || getrandom::u64().map_err(io::Error::other);
     let fresh = LogIdentity {
         epoch: Epoch(random()? as u32),
@@ -108,13 +130,9 @@ fn begin_epoch(storage: &DiskStorage, out: &mut impl Write) -> Outcome {
     let options = OpenOptions {
         writer: WriterOptions::default(),
         fresh,
-        epoch: EpochRule::Renew,
+        epoch,
     };
-    let log = log::open(storage, options)?;
-    let epoch = log.catalog.epoch();
-    log.writer.close()?;
-    writeln!(out, "{epoch}")?;
-    Ok(ExitCode::SUCCESS)
+    Ok(log::open(storage, options)?)
 }
 
 #[cfg(test)]

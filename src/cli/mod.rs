@@ -53,7 +53,7 @@ struct Cli {
 enum Command {
     /// Check the configuration and print what is in effect
     CheckConfig(check_config::CheckConfigArgs),
-    /// Look into the event log: export, new-epoch, stats, verify
+    /// Look into the event log: erase, export, new-epoch, stats, verify
     History(history::HistoryArgs),
     // What has no line here is described by its arguments.
     Publish(publish::PublishArgs),

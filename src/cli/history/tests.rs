@@ -16,7 +16,10 @@ fn log(folder: &Path) {
         epoch: Epoch(0xabc),
         secret: [5, 6],
     };
-    let writer = WriterOptions::default();
+    let writer = WriterOptions {
+        segment_bytes: 64 * 1024,
+        ..WriterOptions::default()
+    };
     let mut log = log::open(
         &storage,
         OpenOptions {
@@ -181,10 +184,97 @@ fn a_new_epoch_is_begun_unless_somebody_has_the_log() {
     assert_eq!(String::from_utf8(out).unwrap(), format!("{epoch}\n"));
     assert_ne!(epoch, Epoch(0xabc));
     assert_eq!(exported(folder.path(), &[]).len(), 4);
-    let _lock = crate::history::storage::Storage::lock(&storage).unwrap();
+    let _lock = storage.lock().unwrap();
     let refused = begin_epoch(&storage, &mut Vec::new());
     assert!(matches!(
         refused,
         Err(HistoryError::Open(OpenError::Locked))
     ));
+}
+
+#[test]
+fn an_erased_user_is_on_no_byte_of_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    log(folder.path());
+    let has = |text: &str| {
+        let entries = std::fs::read_dir(folder.path()).unwrap();
+        let mut files = entries.map(|entry| std::fs::read(entry.unwrap().path()).unwrap());
+        files.any(|bytes| {
+            bytes
+                .windows(text.len())
+                .any(|part| part == text.as_bytes())
+        })
+    };
+    let storage = DiskStorage::existing(folder.path());
+    let erase = |user: &str| {
+        let args = erase::EraseArgs { user: user.into() };
+        let mut out = Vec::new();
+        erase::run(&args, &storage, &mut out).map(|_| String::from_utf8(out).unwrap())
+    };
+    assert!(has("alice"));
+    assert_eq!(erase("alice").unwrap(), "records erased: 3\n");
+    assert!(!has("alice"));
+    let lines = exported(folder.path(), &[]);
+    assert!(
+        lines.len() == 1 && lines[0].contains("user/bob"),
+        "{lines:?}"
+    );
+    assert_eq!(erase("nobody").unwrap(), "records erased: 0\n");
+    let _lock = storage.lock().unwrap();
+    let refused = erase("b\"ob").unwrap_err().to_string();
+    assert!(
+        refused.ends_with(r#"POST /v1/admin/erase {"userId":"b\"ob"}"#),
+        "{refused}"
+    );
+    assert!(has("bob"));
+}
+
+#[test]
+fn what_an_unclean_stop_left_is_erased_too() {
+    let storage = crate::history::sim_storage::SimStorage::new(1);
+    let options = OpenOptions {
+        writer: WriterOptions {
+            segment_bytes: 64 * 1024,
+            ..WriterOptions::default()
+        },
+        fresh: LogIdentity {
+            epoch: Epoch(1),
+            secret: [2, 3],
+        },
+        epoch: EpochRule::Keep,
+    };
+    let mut log = log::open(&storage, options).unwrap();
+    let event = Event {
+        event_type: "note".into(),
+        user: Some("alice".into()),
+        project: None,
+        session: None,
+        event_id: None,
+        timestamp_ms: 0,
+        data: Bytes::from_static(b"{}"),
+        message_type: None,
+        tool_name: None,
+    };
+    let mut batch = RecordBatch::default();
+    let numbered = NumberedEvent {
+        kind: StreamKind::User,
+        seq: Seq(1),
+        previous: Seq(0),
+        received_ms: 0,
+        fingerprint: None,
+        event: &event,
+    };
+    batch.push_event(&log.codec, &numbered).unwrap();
+    log.writer.push(0, 1, batch);
+    while log.writer.progress(0).durable < 1 {
+        log.writer.poll(1_000_000_000);
+    }
+    drop(log);
+    storage.kill();
+    let args = erase::EraseArgs {
+        user: "alice".into(),
+    };
+    let mut out = Vec::new();
+    erase::run(&args, &storage, &mut out).unwrap();
+    assert_eq!(out, b"records erased: 1\n");
 }
