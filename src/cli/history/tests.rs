@@ -146,6 +146,10 @@ fn damage_is_named_and_exits_with_1() {
         out.contains("is damaged\n") && out.contains("damaged: 1"),
         "{out}"
     );
+    std::fs::remove_file(path).unwrap();
+    let (code, out) = verify();
+    assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::FAILURE));
+    assert!(out.contains("begins a new epoch"), "{out}");
 }
 
 #[test]

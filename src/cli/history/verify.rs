@@ -1,12 +1,12 @@
 //! `sightline history verify`: whether every record is as it was written. What is damaged is a line
-//! of its own; the exit code is 1 then.
+//! of its own; the exit code is 1 then, and where a segment is gone.
 
 use std::{io::Write, process::ExitCode};
 
 use super::Outcome;
 use crate::{
     cli::CliError,
-    history::{inspect::Inspection, storage::Storage},
+    history::{inspect::Inspection, log::NewEpoch, storage::Storage},
 };
 
 /// Reads every byte and writes what was found. Errors: of the log and of `out`.
@@ -43,7 +43,11 @@ pub fn run<S: Storage>(inspection: &Inspection<S>, out: &mut impl Write) -> Outc
         out,
         "# segments: {segments}, events: {events}, damaged: {damaged}"
     )?;
-    let is_whole = damaged == 0 && inspection.headless == 0;
+    let is_gone = matches!(
+        inspection.new_epoch,
+        Some(NewEpoch::Backwards | NewEpoch::Lost)
+    );
+    let is_whole = damaged == 0 && inspection.headless == 0 && !is_gone;
     Ok(if is_whole {
         ExitCode::SUCCESS
     } else {
