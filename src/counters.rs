@@ -323,6 +323,7 @@ counters! {
     Counter lag_notices = "lag_notices_total", "Lag messages sent to viewers.";
     Counter slow_closes = "slow_closes_total", "Viewers closed with 4008.";
     Gauge ingest_bytes_in_flight = "ingest_bytes_in_flight", "Bytes of events received and not yet settled.";
+    Gauge log_unkept = "log_unkept_bytes", "Bytes of records that cores have made for the event log and do not know to be kept.";
     Gauge duplicates_window = "duplicates_window_ids", "Event ids by which duplicates are recognised.";
     GaugeMin duplicates_span_ms = "duplicates_window_span_milliseconds", "The age up to which duplicates are recognised, the shortest over the cores.";
     GaugeMax revocations = "revocations", "Revocations in force.";

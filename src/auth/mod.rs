@@ -26,6 +26,6 @@ pub use grants::{is_admin, may_publish, may_publish_event, may_see_project, may_
 pub use keys::{KeyError, KeySet, trim_secret};
 pub use mint::{MintError, MintOptions, SigningKey, mint};
 pub use permissions::{Permission, Permissions, UnknownPermission};
-pub use revocation::{Revocation, Revocations, RevocationsFull, Target};
+pub use revocation::{Decision, Revocation, Revocations, RevocationsFull, Target};
 pub use revoke_request::{RevokeError, RevokeRequest};
 pub use token::{InvalidToken, TokenError, Verifier};

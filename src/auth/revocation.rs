@@ -13,6 +13,28 @@ use thiserror::Error;
 use super::claims::Claims;
 use crate::limits::{REVOCATION_SWEEP_S, REVOCATIONS_MAX};
 
+/// What the event log keeps of administrators' decisions about tokens, in their order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    /// To take tokens back.
+    Revoke(Revocation),
+    /// To take that back.
+    Undo(Target),
+}
+
+impl Decision {
+    /// As it is kept: JSON.
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("texts and integers have a form in JSON")
+    }
+
+    /// Reads what `encode` made; `None` where it is something else.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok()
+    }
+}
+
 /// Which tokens are taken back.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -105,6 +127,40 @@ impl Revocations {
             None => drop(table.insert(id, added)),
         }
         Ok(())
+    }
+
+    /// Takes in a decision that was kept. Errors: [`RevocationsFull`], and nothing is changed.
+    pub fn restore(&mut self, decision: Decision, now_s: u64) -> Result<(), RevocationsFull> {
+        match decision {
+            Decision::Revoke(revocation) => self.revoke(revocation, now_s),
+            Decision::Undo(target) => {
+                self.undo(target);
+                Ok(())
+            }
+        }
+    }
+
+    /// All that are held, as decisions.
+    pub fn iter(&self) -> impl Iterator<Item = Revocation> {
+        let jtis = self
+            .jtis
+            .iter()
+            .map(|entry| (Target::Jti as fn(_) -> _, entry));
+        let sessions = self
+            .sessions
+            .iter()
+            .map(|entry| (Target::Session as fn(_) -> _, entry));
+        let users = self
+            .users
+            .iter()
+            .map(|entry| (Target::User as fn(_) -> _, entry));
+        jtis.chain(sessions)
+            .chain(users)
+            .map(|(target, (id, span))| Revocation {
+                target: target(id.clone()),
+                revoked_at_s: span.revoked_at_s,
+                expires_at_s: Some(span.expires_at_s).filter(|end_s| *end_s != u64::MAX),
+            })
     }
 
     /// Takes a revocation out; tells whether there was one.
@@ -334,6 +390,26 @@ mod tests {
 
     proptest! {
         #[test]
+        fn what_is_held_can_be_written_again(
+            entries in proptest::collection::vec((any_revocation(), any::<bool>()), 0..8),
+        ) {
+            let mut all = Revocations::default();
+            for (entry, is_undone) in entries {
+                let decision = match is_undone {
+                    true => Decision::Undo(entry.target),
+                    false => Decision::Revoke(entry),
+                };
+                all.restore(decision, 0).unwrap();
+            }
+            let mut again = Revocations::default();
+            for entry in all.iter() {
+                again.restore(Decision::Revoke(entry), 0).unwrap();
+            }
+            prop_assert!(again.iter().eq(all.iter()));
+            prop_assert_eq!(again.len(), all.len());
+        }
+
+        #[test]
         fn a_replica_refuses_at_least_what_its_entries_hit(
             entries in proptest::collection::vec(any_revocation(), 0..8),
             claims in any_claims(),
@@ -358,8 +434,10 @@ mod tests {
 
         #[test]
         fn an_entry_survives_being_written(entry in any_revocation()) {
-            let text = serde_json::to_string(&entry).unwrap();
-            prop_assert_eq!(serde_json::from_str::<Revocation>(&text).unwrap(), entry);
+            let decisions = [Decision::Undo(entry.target.clone()), Decision::Revoke(entry)];
+            for decision in decisions {
+                prop_assert_eq!(Decision::decode(&decision.encode()), Some(decision));
+            }
         }
     }
 }

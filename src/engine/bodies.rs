@@ -193,8 +193,9 @@ impl Core {
                 self.body_bytes -= charged_bytes;
                 self.refuse(now, key, &refused, Framing::of(&head, origin.as_deref()));
             }
-            Purpose::Publish { claims, kind } => {
-                let publisher = self.hub.handle_post(now, key, claims, decoder.take(), kind);
+            Purpose::Publish { claims, kind, ack } => {
+                let body = decoder.take();
+                let publisher = self.hub.handle_post(now, key, claims, body, kind, ack);
                 let is_keep_alive = head.is_keep_alive();
                 self.wait_for(
                     key,

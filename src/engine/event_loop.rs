@@ -12,9 +12,10 @@ use mio::{Events, Interest, Poll, Token};
 use tracing::{error, info, warn};
 
 use crate::counters::CoreStats;
+use crate::event::Seq;
 use crate::hub::keyed::{Key, Keyed};
 use crate::hub::mail::Mail;
-use crate::hub::{Action, Hub, Now};
+use crate::hub::{Action, Hub, LogProgress, LogStatus, Now};
 use crate::limits::{
     HEAD_BYTES_MAX, LETTERS_PER_TURN, READ_BYTES_PER_CORE_AND_TURN, READ_BYTES_PER_TURN,
     READS_PER_TURN, TIMERS_PER_TURN,
@@ -105,6 +106,8 @@ pub struct Core {
     pub(super) backlog: Vec<VecDeque<Letter>>,
     // Where the connection went that was handed off last.
     pub(super) handed_to: Option<usize>,
+    // Records that count as kept.
+    kept: u64,
     drain_deadline_ms: Option<u64>,
     has_drained: bool,
     others_drained: usize,
@@ -212,6 +215,7 @@ impl Core {
             all_stats: stats,
             inbox,
             postbox,
+            kept: 0,
             drain_deadline_ms: None,
             has_drained: false,
             others_drained: 0,
@@ -239,6 +243,16 @@ impl Core {
             self.serve_busy(now);
             has_mail_left = self.handle_letters(now);
             self.handle_timers(now);
+            if let Some(append) = self.hub.poll_append(now) {
+                self.kept = append.through;
+            }
+            let progress = LogProgress {
+                written: self.kept,
+                durable: self.kept,
+                status: LogStatus::Writing,
+                reserve: Seq::MAX,
+            };
+            self.hub.handle_log_progress(now, progress);
             self.hub.handle_turn_end(now, self.foreign_outbox_bytes());
             self.handle_actions(now);
             self.retry_stalled(now);

@@ -11,6 +11,7 @@ use crate::dialect::ConnectQuery;
 use crate::event::BodyKind;
 use crate::failpoint;
 use crate::hub::keyed::Key;
+use crate::hub::mail::Ack;
 use crate::hub::{Now, refusal_of};
 use crate::limits::{ADMIN_BODY_BYTES_MAX, BODY_BYTES_MAX, HEAD_TIMEOUT_MS};
 use crate::wire::close::Refusal;
@@ -279,8 +280,9 @@ impl Core {
 
     /// A POST of events whose token is good, on its publisher's core: its body is collected.
     pub(super) fn begin_post(&mut self, now: Now, key: Key, head: RequestHead, claims: Rc<Claims>) {
-        let purpose = match body_kind(&head).and_then(|kind| check_ack(&head).map(|()| kind)) {
-            Ok(kind) => Purpose::Publish { claims, kind },
+        let asked = body_kind(&head).and_then(|kind| Ok((kind, ack(&head)?)));
+        let purpose = match asked {
+            Ok((kind, ack)) => Purpose::Publish { claims, kind, ack },
             Err(refused) => Purpose::Discard(Box::new(refused)),
         };
         self.begin_body(now, key, head, purpose, BODY_BYTES_MAX);
@@ -383,18 +385,17 @@ fn body_kind(head: &RequestHead) -> Result<BodyKind, Refused> {
     }
 }
 
-// Until the history log lands, both acknowledgements mean received.
-fn check_ack(head: &RequestHead) -> Result<(), Refused> {
-    let unknown = head
-        .query_pairs()
-        .any(|(name, value)| name == "ack" && !matches!(&*value, "durable" | "received"));
-    if unknown {
-        return Err(Refused::new(
+// What the answer waits for; the last word counts.
+fn ack(head: &RequestHead) -> Result<Ack, Refused> {
+    let asked = head.query_pairs().filter(|(name, _)| name == "ack");
+    asked.fold(Ok(Ack::Durable), |ack, (_, value)| match &*value {
+        "durable" => ack.map(|_| Ack::Durable),
+        "received" => ack.map(|_| Ack::Received),
+        _ => Err(Refused::new(
             Refusal::BadRequest,
             "ack is neither durable nor received",
-        ));
-    }
-    Ok(())
+        )),
+    })
 }
 
 fn missing_token(refusal: Refusal) -> Refused {

@@ -29,6 +29,16 @@ pub struct Event {
     pub tool_name: Option<CompactString>,
 }
 
+impl Event {
+    /// The id of its user or its project, where it has one.
+    pub fn audience(&self, kind: StreamKind) -> Option<&str> {
+        match kind {
+            StreamKind::Project => self.project.as_deref(),
+            StreamKind::User => self.user.as_deref(),
+        }
+    }
+}
+
 /// The shape of the messages: one engine, two envelopes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Dialect {

@@ -1,9 +1,10 @@
 //! Administrators' orders and questions: asked of every core, answered when all have answered.
 
-use crate::auth::Revocation;
+use crate::auth::{Decision, Revocation};
 use crate::wire::close::CloseReason;
 
 use super::keyed::Key;
+use super::ledger::Due;
 use super::mail::{Answer, Ask, ConnectionRow, Mail, Target};
 use super::peers::{Peer, Role};
 use super::{Action, Hub, Now};
@@ -19,10 +20,9 @@ pub(super) struct PendingAsk {
 impl Hub {
     /// Asks every core; `Action::Asked` brings the answer for `connection`.
     pub fn handle_administrator(&mut self, now: Now, connection: Key, ask: &Ask) {
-        let outstanding = self.outgoing.len();
         let id = self.asks.insert(PendingAsk {
             connection,
-            outstanding,
+            outstanding: self.outgoing.len(),
             answer: None,
         });
         self.send_to_others(|| Mail::Ask {
@@ -30,7 +30,23 @@ impl Hub {
             ask: ask.clone(),
         });
         let answer = self.answer(now, ask);
+        if let Some(decision) = ask.decision().filter(|_| !matches!(answer, Answer::Full)) {
+            self.keep_decision(id, &decision);
+        }
         self.handle_answer(id, answer);
+    }
+
+    // It holds at once, and is answered when the log keeps it.
+    fn keep_decision(&mut self, id: Key, decision: &Decision) {
+        self.ledger.append_decision(&decision.encode());
+        self.ledger.wait(Due::Ask(id));
+        if let Some(pending) = self.asks.find_mut(id) {
+            pending.outstanding += 1;
+        }
+    }
+
+    pub(super) fn handle_order_kept(&mut self, id: Key) {
+        self.handle_answer(id, Answer::Count(0));
     }
 
     pub(super) fn handle_ask(&mut self, now: Now, from: usize, id: Key, ask: &Ask) {
@@ -121,6 +137,17 @@ impl Hub {
                 .map_or(0, |viewer| viewer.subscriptions().len()),
         };
         self.peers.iter().map(row).collect()
+    }
+}
+
+impl Ask {
+    // What of it holds beyond the life of the process.
+    fn decision(&self) -> Option<Decision> {
+        match self {
+            Self::Revoke(revocation) => Some(Decision::Revoke(revocation.clone())),
+            Self::Unrevoke(revocation) => Some(Decision::Undo(revocation.target.clone())),
+            Self::Connections | Self::Disconnect(_) => None,
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::wire::close::{CloseReason, Refusal};
 
 use super::frames::Variant;
 use super::keyed::Key;
+use super::mail::Ack;
 use super::peers::{Arrival, Role};
 use super::publisher::Publisher;
 use super::subscriptions::Subscription;
@@ -111,10 +112,8 @@ impl Hub {
     pub fn handle_publisher(&mut self, now: Now, arrival: Arrival) -> Result<Key, Refused> {
         self.check_arrival(now, &arrival.claims)?;
         let (connection, claims) = (arrival.connection, Rc::clone(&arrival.claims));
-        let fingerprint = self.fingerprints.of(claims.sub.as_str());
-        let publisher =
-            self.publishers
-                .insert(Publisher::new(connection, claims, None, fingerprint));
+        let publisher = Publisher::new(connection, claims, None, Ack::Durable);
+        let publisher = self.publishers.insert(publisher);
         let next_ping_ms = now.ms() + self.options.heartbeat_interval_ms;
         let key = self
             .peers

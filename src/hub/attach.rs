@@ -98,7 +98,7 @@ impl Hub {
         let limits = &self.options.limits;
         let message = ServerMessage::ConnectionEstablished(ConnectionEstablished {
             connection_id: &id,
-            epoch: self.options.epoch,
+            epoch: self.options.epoch(),
             session_filters: &sessions,
             subscriptions: &shown,
             capabilities: &CAPABILITIES,

@@ -87,7 +87,10 @@ impl Hub {
 
     /// Whether the drain is over: every connection was told goodbye, and has read it and ended.
     pub fn is_drained(&self) -> bool {
-        self.drain.phase == Phase::Closing && self.peers.is_empty() && !self.has_outgoing()
+        self.drain.phase == Phase::Closing
+            && self.peers.is_empty()
+            && !self.has_outgoing()
+            && !self.ledger.has_records()
     }
 
     pub(super) fn shut_down_viewer(&mut self, now: Now, key: Key) {
@@ -136,6 +139,7 @@ impl Hub {
     fn has_numbered_everything(&self) -> bool {
         self.drain.without_events.iter().all(|done| *done)
             && !self.has_waiting_submissions()
+            && !self.ledger.holds_events()
             && self.touched.is_empty()
     }
 

@@ -6,6 +6,7 @@ use compact_str::CompactString;
 use crate::auth::Revocation;
 use crate::event::{Event, Seq, StreamKind};
 
+use super::duplicates::Fingerprint;
 use super::frames::{FrameBatch, Variants};
 use super::keyed::Key;
 
@@ -81,14 +82,25 @@ pub struct Submission {
     pub index: u32,
     /// Which of the event's audiences this is for.
     pub kind: StreamKind,
-    /// Hash of the token's `sub`: part of what makes a duplicate.
-    pub publisher: u128,
+    /// Names the event in its stream, where it has an id: what makes a duplicate.
+    pub fingerprint: Option<Fingerprint>,
+    /// When its receipt is due.
+    pub ack: Ack,
     /// What it costs of the window between the two cores, in bytes.
     pub bytes: u32,
     /// When it was received, in monotonic nanoseconds.
     pub received_ns: u64,
     /// The event.
     pub event: Event,
+}
+
+/// What a publisher waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ack {
+    /// Its events are kept.
+    Durable,
+    /// Its events are numbered.
+    Received,
 }
 
 /// What became of the submissions of one request at one owner core.

@@ -18,6 +18,7 @@ pub mod frames;
 mod heartbeat;
 mod interest;
 pub mod keyed;
+mod ledger;
 pub mod mail;
 mod now;
 pub mod outbox;
@@ -43,11 +44,13 @@ use compact_str::CompactString;
 use crate::auth::{Revocations, Verifier};
 
 use crate::counters::{CoreStats, Stages};
-use crate::event::{Epoch, Filter, Parser, Partition};
+use crate::event::{Epoch, Filter, Parser, Partition, RecordCodec, Seq};
 use crate::limits::{MAIL_BYTES_PENDING_MAX, NACK_BYTES_QUEUED_MAX, STREAMS_IDLE_MAX};
 
 pub use admission::{Refused, ViewerRequest, refusal_of};
+pub use duplicates::KnownId;
 pub use encoder::Compression;
+pub use ledger::{Append, Deliver, LogProgress, LogStatus};
 pub use now::Now;
 pub use publish::Work;
 pub use route::Outgoing;
@@ -55,9 +58,10 @@ pub use route::Outgoing;
 use admin::PendingAsk;
 use admission::GivingWay;
 use drain::Drain;
-use duplicates::{Duplicates, Fingerprints};
+use duplicates::Duplicates;
 use encoder::Encoder;
 use keyed::{Key, Keyed};
+use ledger::Ledger;
 use mail::Answer;
 use peers::Peers;
 use publisher::{Outcome, Publisher, Request};
@@ -72,8 +76,12 @@ pub struct Options {
     pub core: usize,
     /// Which core owns which stream.
     pub partition: Partition,
-    /// The present life of the event log.
-    pub epoch: Epoch,
+    /// Makes the records of the event log.
+    pub codec: RecordCodec,
+    /// The level above which this process numbers every stream.
+    pub start: Seq,
+    /// When viewers see an event.
+    pub deliver: Deliver,
     /// Drawn once per process; the same on every core.
     pub seed: u64,
     /// What viewers and publishers are held to.
@@ -86,6 +94,13 @@ pub struct Options {
     pub heartbeat_interval_ms: u64,
     /// Milliseconds that a written ping waits for a frame.
     pub heartbeat_grace_ms: u64,
+}
+
+impl Options {
+    /// The present life of the event log.
+    pub fn epoch(&self) -> Epoch {
+        self.codec.identity().epoch
+    }
 }
 
 /// What viewers and publishers are held to: `limits.*` and `history.dedup_ids_max`.
@@ -175,7 +190,7 @@ pub struct Hub {
     peers: Peers,
     streams: Streams,
     duplicates: Duplicates,
-    fingerprints: Fingerprints,
+    ledger: Ledger,
     publishers: Keyed<Publisher>,
     requests: Keyed<Request>,
     // The filter that most connections begin with: one for all of them.
@@ -212,11 +227,13 @@ impl Hub {
         let limits = &options.limits;
         let encoder = Encoder::new(options.compression, Arc::clone(&stats));
         let windows_max = limits.ingest_bytes_in_flight_max / (cores * cores) as u64;
+        let unkept_max = limits.ingest_bytes_in_flight_max as usize / (2 * cores);
+        let (partition, start) = (options.partition.clone(), options.start);
         Self {
             peers: Peers::new(Arc::clone(&stats), encoder, limits.outbox_bytes_max, seed),
-            streams: Streams::new(core, options.partition.clone(), STREAMS_IDLE_MAX, seed),
+            streams: Streams::new(core, partition, start, STREAMS_IDLE_MAX, seed),
             duplicates: Duplicates::new(limits.dedup_ids_max, seed),
-            fingerprints: Fingerprints::new(seed),
+            ledger: Ledger::new(options.codec.clone(), start, unkept_max),
             publishers: Keyed::default(),
             requests: Keyed::default(),
             byte_rates: HashMap::with_hasher(ahash::RandomState::with_seeds(seed, 19, 23, 29)),
@@ -248,6 +265,11 @@ impl Hub {
         self.bounds = bounds;
         self.streams.set_idle_max(bounds.streams_idle_max);
         self
+    }
+
+    /// Takes in which ids were seen before the start: duplicates are known across restarts.
+    pub fn restore_ids(&mut self, now: Now, ids: Vec<KnownId>) {
+        self.duplicates.restore(now, ids);
     }
 
     /// Closes a turn: whatever the turn has numbered is fanned out, and acks that are owed go out.
@@ -314,6 +336,7 @@ impl Hub {
         !self.touched.is_empty()
             || !self.acks_due.is_empty()
             || !self.actions.is_empty()
+            || self.ledger.has_records()
             || self.can_judge_waiting()
             || self.can_admit_waiting()
             || self.can_go_on()
@@ -342,5 +365,6 @@ impl Hub {
             .set(self.trust.revocations.len() as u64);
         let in_flight: u64 = self.outgoing.iter().map(Outgoing::in_flight_bytes).sum();
         counters.ingest_bytes_in_flight.set(in_flight);
+        counters.log_unkept.set(self.ledger.unkept_bytes() as u64);
     }
 }

@@ -17,8 +17,10 @@ use crate::limits::{ADMISSION_PATIENCE_MS, READ_BYTES_PER_TURN};
 
 use crate::wire::close::CloseReason;
 
+use super::duplicates::fingerprint;
 use super::keyed::Key;
-use super::mail::{Receipt, Submission};
+use super::ledger::LogStatus;
+use super::mail::{Ack, Receipt, Submission};
 use super::peers::Peer;
 use super::publisher::{Job, Publisher, RejectedRow, Request};
 use super::rate::ByteRate;
@@ -40,8 +42,8 @@ pub enum Work {
 const OVERLOAD_RETRY_MS: u64 = 1_000;
 
 impl Hub {
-    /// A POST with the whole of its body. The answer comes as `Action::HttpPublished`. Returns the
-    /// publisher's name for `work`.
+    /// A POST with the whole of its body. The answer comes as `Action::HttpPublished`, when `ack` is
+    /// true of all its events. Returns the publisher's name for `work`.
     pub fn handle_post(
         &mut self,
         now: Now,
@@ -49,11 +51,10 @@ impl Hub {
         claims: Rc<Claims>,
         bytes: Bytes,
         kind: BodyKind,
+        ack: Ack,
     ) -> Key {
-        let fingerprint = self.fingerprints.of(claims.sub.as_str());
-        let publisher =
-            self.publishers
-                .insert(Publisher::new(connection, claims, None, fingerprint));
+        let publisher = Publisher::new(connection, claims, None, ack);
+        let publisher = self.publishers.insert(publisher);
         self.stats.counters.publish_requests.add(1);
         self.add_job(now, publisher, 0, Body::new(bytes, kind));
         publisher
@@ -170,7 +171,9 @@ impl Hub {
         };
         let held = publisher.jobs.front().and_then(|job| job.held.as_ref());
         let is_wanted = |(_, event): &(u32, Event)| {
-            publisher.refusing.is_some() || self.has_room_for(event, cost(event))
+            publisher.refusing.is_some()
+                || self.ledger.status() == LogStatus::Full
+                || self.has_room_for(event, cost(event))
         };
         publisher.is_stalled && !self.is_nack_queue_full(key) && held.is_none_or(is_wanted)
     }
@@ -195,6 +198,10 @@ impl Hub {
         }
         if !auth::may_publish_event(&publisher.claims, &event) {
             self.reject(key, index, forbidden_audience(&event), None);
+            return true;
+        }
+        if self.ledger.status() == LogStatus::Full {
+            self.refuse_from(key, index, RejectionCode::StorageFull);
             return true;
         }
         let bytes = cost(&event);
@@ -224,15 +231,17 @@ impl Hub {
             }
             return false;
         }
-        publisher.waits_since_ms = None;
-        publisher.refusing = Some(RejectionCode::Overloaded);
-        self.reject(
-            key,
-            index,
-            refusal_of_rest(RejectionCode::Overloaded),
-            Some(OVERLOAD_RETRY_MS),
-        );
+        self.refuse_from(key, index, RejectionCode::Overloaded);
         true
+    }
+
+    // Refuses an event and all that follow it: order is never broken by a retry.
+    fn refuse_from(&mut self, key: Key, index: u32, code: RejectionCode) {
+        if let Some(publisher) = self.publishers.find_mut(key) {
+            publisher.waits_since_ms = None;
+            publisher.refusing = Some(code);
+        }
+        self.reject(key, index, refusal_of_rest(code), retry_after_ms(code));
     }
 
     fn submit(&mut self, now: Now, key: Key, index: u32, event: Event, bytes: u64) {
@@ -243,17 +252,22 @@ impl Hub {
         let Some(job) = publisher.jobs.front() else {
             return;
         };
-        let (ticket, received_ns, fingerprint) =
-            (job.request, job.received_ns, publisher.fingerprint);
+        let (ticket, received_ns, ack) = (job.request, job.received_ns, publisher.ack);
+        let claims = Rc::clone(&publisher.claims);
         let audiences = u32::from(event.user.is_some()) + u32::from(event.project.is_some());
         if let Some(request) = self.requests.find_mut(ticket) {
             request.handle_submitted(index, audiences);
         }
-        let submission = |kind, event| Submission {
+        let codec = self.ledger.codec().clone();
+        let submission = |kind, event: Event| Submission {
             ticket,
             index,
             kind,
-            publisher: fingerprint,
+            fingerprint: event.event_id.as_ref().map(|event_id| {
+                let stream = event.audience(kind).unwrap_or_default();
+                fingerprint(&codec, &claims.sub, kind, stream, event_id)
+            }),
+            ack,
             bytes: bytes as u32,
             received_ns,
             event,
@@ -540,252 +554,4 @@ fn forbidden_audience(event: &Event) -> Rejection {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::Value;
-
-    use super::*;
-    use crate::event::StreamKind;
-    use crate::hub::Bounds;
-    use crate::hub::publisher::Outcome;
-    use crate::hub::rig::{Client, Rig, claims, event};
-
-    // Two cores; a window of a kilobyte between them; a publisher on the first, and a user of the
-    // second.
-    fn narrow() -> (Rig, Client, String) {
-        let mut rig = Rig::with(2, Bounds::default(), |options| {
-            options.limits.ingest_bytes_in_flight_max = 4_096;
-        });
-        let (publisher, user) = (rig.publisher(0), rig.id_on(1, StreamKind::User));
-        (rig, publisher, user)
-    }
-
-    fn codes(said: &[Value]) -> Vec<&str> {
-        said.iter()
-            .map(|message| message["data"]["code"].as_str().unwrap_or("ack"))
-            .collect()
-    }
-
-    fn outcome(rig: &mut Rig) -> Outcome {
-        match rig.action() {
-            Action::HttpPublished { outcome, .. } => outcome,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn each_refused_event_is_told_before_the_ack_that_covers_it() {
-        let mut rig = Rig::new();
-        let publisher = rig.publisher(0);
-        rig.publish(
-            publisher,
-            &format!("[{}, 5, {{\"type\":\"a\"}}]", event(Some("ada"), None, 1)),
-        );
-        rig.publish(publisher, &event(Some("ada"), None, 1));
-        rig.turn();
-        let said = rig.read(publisher);
-        assert_eq!(codes(&said), ["INVALID_FIELD", "NO_AUDIENCE", "ack"]);
-        let places: Vec<(u64, u64)> = said[..2]
-            .iter()
-            .filter_map(|nack| {
-                Some((
-                    nack["data"]["message"].as_u64()?,
-                    nack["data"]["index"].as_u64()?,
-                ))
-            })
-            .collect();
-        assert_eq!(places, [(1, 1), (1, 2)]);
-        assert_eq!(said[2]["data"]["through"], 2, "one ack a turn");
-        rig.check_balance();
-    }
-
-    #[test]
-    fn without_room_for_a_second_all_that_follows_is_refused_until_continue() {
-        let (mut rig, publisher, user) = narrow();
-        let large = event(Some(&user), None, 900);
-        assert_eq!(rig.publish(publisher, &large), Work::Idle);
-        assert_eq!(
-            rig.publish(publisher, &format!("[{large},{large}]")),
-            Work::Stalled
-        );
-        assert_eq!(
-            rig.hub().next_deadline_ms(),
-            Some(rig.now.ms() + ADMISSION_PATIENCE_MS)
-        );
-        rig.wait(ADMISSION_PATIENCE_MS - 1);
-        assert_eq!(rig.work(publisher), Work::Stalled);
-        rig.wait(1);
-        assert_eq!(rig.work(publisher), Work::Idle);
-        assert_eq!(rig.hub().next_deadline_ms(), None);
-        rig.settle();
-        rig.publish(publisher, &event(Some(&user), None, 1));
-        rig.turn();
-        let said = rig.read(publisher);
-        assert_eq!(
-            codes(&said),
-            ["OVERLOADED", "OVERLOADED", "ack", "OVERLOADED", "ack"]
-        );
-        assert_eq!(said[0]["data"]["retryAfter"], 1_000);
-        rig.publish(publisher, r#"{"type":"continue"}"#);
-        rig.publish(publisher, &event(Some(&user), None, 1));
-        rig.settle();
-        let said = rig.read(publisher);
-        assert_eq!(
-            (codes(&said), &said[0]["data"]["through"]),
-            (vec!["ack"], &Value::from(4))
-        );
-        rig.check_balance();
-    }
-
-    #[test]
-    fn patience_begins_anew_whenever_something_found_room() {
-        let (mut rig, publisher, user) = narrow();
-        let large = event(Some(&user), None, 900);
-        assert_eq!(
-            rig.publish(publisher, &format!("[{large},{large},{large}]")),
-            Work::Stalled
-        );
-        for _ in 0..2 {
-            rig.wait(ADMISSION_PATIENCE_MS - 1);
-            rig.settle();
-            assert!(rig.hub().has_work(), "there is room again");
-            rig.work(publisher);
-        }
-        assert_eq!(rig.work(publisher), Work::Idle);
-        rig.settle();
-        assert_eq!(codes(&rig.read(publisher)), ["ack"]);
-    }
-
-    #[test]
-    fn a_rate_that_is_used_up_refuses_one_event_and_no_more() {
-        let mut rig = Rig::with(1, Bounds::default(), |options| {
-            options.limits.publish_bytes_per_second = 1_500;
-        });
-        let publisher = rig.publisher(0);
-        let (large, small) = (event(Some("ada"), None, 900), event(Some("ada"), None, 1));
-        rig.publish(publisher, &format!("[{large},{large},{small}]"));
-        rig.turn();
-        let said = rig.read(publisher);
-        assert_eq!(codes(&said), ["RATE_LIMITED", "ack"]);
-        assert_eq!(said[0]["data"]["index"], 1);
-        assert!(said[0]["data"]["retryAfter"].as_u64() > Some(0));
-    }
-
-    #[test]
-    fn a_publisher_that_does_not_read_its_nacks_is_not_parsed_until_it_does() {
-        let bounds = Bounds {
-            nack_bytes_queued_max: 300,
-            ..Bounds::default()
-        };
-        let mut rig = Rig::with(1, bounds, |_| {});
-        let publisher = rig.publisher(0);
-        assert_eq!(rig.publish(publisher, "[5,5,5,5,5]"), Work::Stalled);
-        assert_eq!(rig.work(publisher), Work::Stalled);
-        assert!(!rig.hub().has_work());
-        let mut count = rig.read(publisher).len();
-        assert!(rig.hub().has_work(), "its outbox is read");
-        while rig.work(publisher) == Work::Stalled {
-            count += rig.read(publisher).len();
-        }
-        rig.turn();
-        assert_eq!(
-            count + rig.read(publisher).len(),
-            6,
-            "five nacks and an ack"
-        );
-        rig.check_balance();
-    }
-
-    #[test]
-    fn a_publisher_that_goes_away_in_the_middle_leaves_a_balanced_account() {
-        let (mut rig, publisher, user) = narrow();
-        let large = event(Some(&user), None, 900);
-        rig.publish(publisher, &format!("[{large},{large},{large}]"));
-        rig.hub().handle_disconnect(publisher.key);
-        rig.settle();
-        rig.check_balance();
-        assert_eq!(
-            rig.stats[0].counters.events_received.value(),
-            2,
-            "one found room, one waited"
-        );
-        assert_eq!(rig.stats[0].counters.ingest_bytes_in_flight.value(), 0);
-        assert_eq!(rig.hub().next_deadline_ms(), None);
-    }
-
-    #[test]
-    fn a_post_is_answered_when_every_owner_has() {
-        let mut rig = Rig::with(2, Bounds::default(), |_| {});
-        let (user, project) = (
-            rig.id_on(0, StreamKind::User),
-            rig.id_on(1, StreamKind::Project),
-        );
-        let body = format!("[{},5]", event(Some(&user), Some(&project), 1));
-        let own = claims(&user, &[&project]);
-        rig.post(own, &body);
-        rig.turn();
-        assert!(rig.hub().poll_action().is_none());
-        rig.settle();
-        let outcome = outcome(&mut rig);
-        assert_eq!(
-            (outcome.accepted, outcome.duplicates, outcome.rejected.count),
-            (1, 0, 1)
-        );
-        assert_eq!(outcome.rejected.rows[0].index, 1);
-        rig.check_balance();
-    }
-
-    #[test]
-    fn a_post_whose_connection_is_gone_is_answered_to_nobody() {
-        let mut rig = Rig::with(2, Bounds::default(), |_| {});
-        let user = rig.id_on(1, StreamKind::User);
-        let publisher = rig.post(claims(&user, &[]), &event(Some(&user), None, 1));
-        rig.hub().handle_post_abandoned(publisher);
-        rig.settle();
-        assert!(rig.hub().poll_action().is_none());
-        rig.check_balance();
-    }
-
-    #[test]
-    fn what_a_token_does_not_speak_for_is_forbidden() {
-        let mut rig = Rig::new();
-        let events = [
-            event(Some("ada"), Some("7"), 1),
-            event(Some("bob"), None, 1),
-            event(Some("ada"), Some("8"), 1),
-        ];
-        rig.post(claims("ada", &["7"]), &format!("[{}]", events.join(",")));
-        let outcome = outcome(&mut rig);
-        let rows: Vec<_> = outcome
-            .rejected
-            .rows
-            .iter()
-            .map(|row| (row.index, row.code))
-            .collect();
-        let forbidden = RejectionCode::ForbiddenAudience;
-        assert_eq!(
-            (outcome.accepted, rows),
-            (1, vec![(1, forbidden), (2, forbidden)])
-        );
-    }
-
-    #[test]
-    fn a_body_of_many_turns_is_parsed_a_budget_at_a_time() {
-        let mut rig = Rig::new();
-        let publisher = rig.publisher(0);
-        let body = format!(
-            "{}{}",
-            " ".repeat(3 * READ_BYTES_PER_TURN),
-            event(Some("ada"), None, 1)
-        );
-        let mut turns = 1;
-        let mut work = rig.publish(publisher, &format!("[{body}]"));
-        while work == Work::More {
-            turns += 1;
-            work = rig.work(publisher);
-        }
-        assert_eq!(work, Work::Idle);
-        assert!(turns > 3, "{turns}");
-        rig.turn();
-        assert_eq!(codes(&rig.read(publisher)), ["ack"]);
-    }
-}
+mod tests;

@@ -8,9 +8,8 @@ use crate::auth::Claims;
 use crate::event::{Body, Event, RejectionCode};
 use crate::limits::REJECTED_ROWS_MAX;
 
-use super::duplicates::Fingerprint;
 use super::keyed::Key;
-use super::mail::Receipt;
+use super::mail::{Ack, Receipt};
 
 /// Someone who publishes: a WebSocket connection, or one POST.
 #[derive(Debug)]
@@ -21,7 +20,8 @@ pub struct Publisher {
     pub claims: Rc<Claims>,
     /// Where acks and nacks go; `None` for a POST, which is answered when all is settled.
     pub peer: Option<Key>,
-    pub(super) fingerprint: Fingerprint,
+    // What makes its events settled.
+    pub(super) ack: Ack,
     // Bodies not yet parsed to their end, in order.
     pub(super) jobs: VecDeque<Job>,
     // The code that all further events get.
@@ -51,17 +51,12 @@ pub(super) struct Job {
 
 impl Publisher {
     /// One that has sent nothing yet.
-    pub fn new(
-        connection: Key,
-        claims: Rc<Claims>,
-        peer: Option<Key>,
-        fingerprint: Fingerprint,
-    ) -> Self {
+    pub fn new(connection: Key, claims: Rc<Claims>, peer: Option<Key>, ack: Ack) -> Self {
         Self {
             connection,
             claims,
             peer,
-            fingerprint,
+            ack,
             jobs: VecDeque::new(),
             refusing: None,
             is_stalled: false,

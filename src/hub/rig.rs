@@ -14,15 +14,21 @@ use serde_json::{Value, json};
 use crate::auth::{Claims, KeySet, Permission, Permissions, Revocations, Verifier};
 use crate::counters::{CoreStats, check_balance};
 use crate::dialect::{ConnectQuery, SubscribeScope};
-use crate::event::{BodyKind, Dialect, Epoch, Partition, StreamKind};
+use crate::event::{
+    BodyKind, Dialect, Epoch, LogIdentity, Partition, RecordBatch, RecordCodec, Seq, StreamKind,
+};
 use crate::wire::Inflater;
 
 use super::admission::Refused;
 use super::encoder::Encoder;
 use super::frames::Variant;
 use super::keyed::Key;
+use super::mail::Ack;
 use super::peers::Arrival;
-use super::{Action, Bounds, Compression, Hub, Limits, Now, Options, Trust, ViewerRequest, Work};
+use super::{
+    Action, Bounds, Compression, Deliver, Hub, Limits, LogProgress, LogStatus, Now, Options, Trust,
+    ViewerRequest, Work,
+};
 
 pub const WALL_MS: i64 = 1_800_000_000_000;
 pub const EPOCH: Epoch = Epoch(0xe0);
@@ -40,7 +46,20 @@ pub struct Rig {
     pub hubs: Vec<Hub>,
     pub stats: Vec<Arc<CoreStats>>,
     pub now: Now,
+    /// What each core's log has; everything is kept at once unless it `is_slow`.
+    pub logs: Vec<Log>,
     connections: u64,
+}
+
+/// The event log of one core.
+pub struct Log {
+    /// Whether only `Rig::keep` moves it.
+    pub is_slow: bool,
+    /// What it says.
+    pub progress: LogProgress,
+    /// What it was given.
+    pub batches: Vec<RecordBatch>,
+    through: u64,
 }
 
 /// A connection, on the core that has it.
@@ -64,14 +83,43 @@ impl Rig {
             adjust(&mut options);
             Hub::new(options, trust(), Arc::clone(stats)).with_bounds(bounds)
         });
-        Self {
+        let mut rig = Self {
             hubs: hubs.collect(),
             stats: stats.clone(),
+            logs: stats.iter().map(|_| Log::new()).collect(),
             now: Now {
                 monotonic_ns: 1_000_000_000,
                 wall_ms: WALL_MS,
             },
             connections: 0,
+        };
+        (0..cores).for_each(|core| rig.keep(core));
+        rig
+    }
+
+    /// One core with a log that keeps nothing before it is told to.
+    pub fn with_slow_log(adjust: impl Fn(&mut Options)) -> Self {
+        let mut rig = Self::with(1, Bounds::default(), adjust);
+        rig.logs[0].is_slow = true;
+        rig
+    }
+
+    /// Gives a core's records to its log, which says how far it is.
+    pub fn keep(&mut self, core: usize) {
+        let (hub, log) = (&mut self.hubs[core], &mut self.logs[core]);
+        while let Some(append) = hub.poll_append(self.now) {
+            log.through = append.through;
+            log.batches.push(append.batch);
+        }
+        if log.progress.status == LogStatus::Writing {
+            (log.progress.written, log.progress.durable) = (log.through, log.through);
+        }
+        hub.handle_log_progress(self.now, log.progress);
+    }
+
+    fn keep_unless_slow(&mut self, core: usize) {
+        if !self.logs[core].is_slow {
+            self.keep(core);
         }
     }
 
@@ -89,8 +137,10 @@ impl Rig {
     /// Ends a turn on every core.
     pub fn turn(&mut self) {
         self.now.monotonic_ns += 1;
-        for hub in &mut self.hubs {
-            hub.handle_turn_end(self.now, 0);
+        for core in 0..self.hubs.len() {
+            self.keep_unless_slow(core);
+            self.hubs[core].handle_turn_end(self.now, 0);
+            self.keep_unless_slow(core);
         }
     }
 
@@ -203,7 +253,9 @@ impl Rig {
         let hub = &mut self.hubs[client.core];
         let text = Bytes::copy_from_slice(text.as_bytes());
         let publisher = hub.handle_publisher_message(self.now, client.key, text);
-        publisher.map_or(Work::Idle, |publisher| hub.work(self.now, publisher))
+        let work = publisher.map_or(Work::Idle, |publisher| hub.work(self.now, publisher));
+        self.keep_unless_slow(client.core);
+        work
     }
 
     /// The same publisher once more.
@@ -213,18 +265,32 @@ impl Rig {
             .peers()
             .find(client.key)
             .and_then(|peer| peer.publisher());
-        hub.work(self.now, publisher.expect("it publishes"))
+        let work = hub.work(self.now, publisher.expect("it publishes"));
+        self.keep_unless_slow(client.core);
+        work
     }
 
     /// A POST, parsed as far as it goes.
     pub fn post(&mut self, claims: Claims, body: &str) -> Key {
+        self.post_for(claims, body, Ack::Durable)
+    }
+
+    /// One that waits for this.
+    pub fn post_for(&mut self, claims: Claims, body: &str, ack: Ack) -> Key {
         self.connections += 1;
         let connection = Key::from_u64(self.connections);
         let body = Bytes::copy_from_slice(body.as_bytes());
         let hub = &mut self.hubs[0];
-        let publisher =
-            hub.handle_post(self.now, connection, Rc::new(claims), body, BodyKind::Json);
+        let publisher = hub.handle_post(
+            self.now,
+            connection,
+            Rc::new(claims),
+            body,
+            BodyKind::Json,
+            ack,
+        );
         hub.work(self.now, publisher);
+        self.keep_unless_slow(0);
         publisher
     }
 
@@ -416,11 +482,38 @@ fn trust() -> Trust {
     }
 }
 
+impl Log {
+    fn new() -> Self {
+        let progress = LogProgress {
+            written: 0,
+            durable: 0,
+            status: LogStatus::Writing,
+            reserve: Seq::MAX,
+        };
+        Self {
+            is_slow: false,
+            progress,
+            batches: Vec::new(),
+            through: 0,
+        }
+    }
+}
+
+/// Makes the records of the rig's logs.
+pub fn codec() -> RecordCodec {
+    RecordCodec::new(LogIdentity {
+        epoch: EPOCH,
+        secret: [3, 4],
+    })
+}
+
 fn options(core: usize, cores: usize) -> Options {
     Options {
         core,
         partition: Partition::new(cores, 7),
-        epoch: EPOCH,
+        codec: codec(),
+        start: Seq(0),
+        deliver: Deliver::Eager,
         seed: 7,
         limits: Limits {
             messages_per_minute: 100,

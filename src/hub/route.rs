@@ -11,12 +11,13 @@ use compact_str::CompactString;
 
 use crate::counters::Stage;
 use crate::dialect::StreamName;
-use crate::event::{Event, Seq, StreamKind};
+use crate::event::{Event, NumberedEvent, Seq, StreamKind};
 use crate::limits::CHUNK_BYTES_TARGET;
 
 use super::frames::{FrameBatch, Numbered, Variant};
 use super::keyed::Key;
-use super::mail::{Mail, Receipt, Submission};
+use super::ledger::{Append, Deliver, Due, HeldEvent, LogProgress};
+use super::mail::{Ack, Mail, Receipt, Submission};
 use super::streams::{Attached, StreamSlot};
 use super::users::UserSlot;
 use super::{Hub, Now};
@@ -146,31 +147,31 @@ impl Hub {
 
     // Sends a submission to its owner core, which may be this one.
     pub(super) fn route(&mut self, now: Now, submission: Submission) {
-        let id = submission.stream_id();
-        let owner = self.options.partition.core_of(submission.kind, id);
+        let kind = submission.kind;
+        let id = submission.event.audience(kind).unwrap_or_default();
+        let owner = self.options.partition.core_of(kind, id);
         let routed_ns = now.monotonic_ns.saturating_sub(submission.received_ns);
         self.stages.record(Stage::Routed, routed_ns, 1);
         if owner == self.options.core {
-            let receipt = self.admit(now, submission);
-            self.handle_receipt(&receipt);
+            self.admit(now, owner, submission);
         } else {
             self.outgoing[owner].window_bytes += u64::from(submission.bytes);
             self.outgoing[owner].submissions.push(submission);
         }
     }
 
-    // Whether this core may number one more event: its mail to the others has room. The log's
-    // writer will have its say here as well.
+    // Whether this core may number one more event: the log takes it, and the mail to the others has
+    // room.
     fn has_slot(&self) -> bool {
-        self.outgoing
-            .iter()
-            .all(|outgoing| outgoing.frame_bytes < self.bounds.mail_bytes_pending_max)
+        let has_room =
+            |outgoing: &Outgoing| outgoing.frame_bytes < self.bounds.mail_bytes_pending_max;
+        self.ledger.has_room() && self.outgoing.iter().all(has_room)
     }
 
     fn handle_submissions(&mut self, now: Now, from: usize, submissions: Vec<Submission>) {
         for submission in submissions {
             if self.waiting.is_empty() && self.has_slot() {
-                self.admit_for(now, from, submission);
+                self.admit(now, from, submission);
             } else {
                 self.waiting.push_back(Waiting { from, submission });
             }
@@ -182,7 +183,7 @@ impl Hub {
             let Some(Waiting { from, submission }) = self.waiting.pop_front() else {
                 return;
             };
-            self.admit_for(now, from, submission);
+            self.admit(now, from, submission);
         }
     }
 
@@ -199,9 +200,37 @@ impl Hub {
         self.outgoing.iter().any(|outgoing| !outgoing.is_empty())
     }
 
-    fn admit_for(&mut self, now: Now, from: usize, submission: Submission) {
-        let receipt = self.admit(now, submission);
-        let receipts = &mut self.outgoing[from].receipts;
+    /// Records for the event log, if there are any since the last call.
+    pub fn poll_append(&mut self, now: Now) -> Option<Append> {
+        self.ledger.poll_append(now.monotonic_ns)
+    }
+
+    /// The event log has moved: whatever waited for it is due. To be called before the turn's end.
+    pub fn handle_log_progress(&mut self, now: Now, progress: LogProgress) {
+        let stages = &mut self.stages;
+        self.ledger.handle_progress(progress, |records, handed_ns| {
+            let waited_ns = now.monotonic_ns.saturating_sub(handed_ns);
+            stages.record(Stage::Kept, waited_ns, records);
+        });
+        while let Some(due) = self.ledger.poll_due() {
+            match due {
+                Due::Ask(id) => self.handle_order_kept(id),
+                Due::Event(HeldEvent {
+                    slot,
+                    seq,
+                    event,
+                    received_ns,
+                }) => self.on_numbered(now, slot, seq, event, received_ns),
+                Due::Receipt(to, receipt) => self.send_receipt(to, receipt),
+            }
+        }
+    }
+
+    fn send_receipt(&mut self, to: usize, receipt: Receipt) {
+        if to == self.options.core {
+            return self.handle_receipt(&receipt);
+        }
+        let receipts = &mut self.outgoing[to].receipts;
         // Receipts of one request and one turn are one.
         match receipts
             .last_mut()
@@ -212,17 +241,15 @@ impl Hub {
         }
     }
 
-    // Numbers an event, unless its id was seen. The receipt is due at once until the log's writer
-    // makes it wait.
-    fn admit(&mut self, now: Now, submission: Submission) -> Receipt {
+    // Numbers an event, unless its id was seen. The receipt is due when the log keeps it, or keeps
+    // the first one of that id.
+    fn admit(&mut self, now: Now, from: usize, submission: Submission) {
         let Submission {
             ticket,
             index,
-            kind,
-            publisher,
             bytes,
-            received_ns,
-            event,
+            ack,
+            ..
         } = submission;
         let mut receipt = Receipt {
             ticket,
@@ -230,35 +257,54 @@ impl Hub {
             bytes: u64::from(bytes),
             duplicates: Vec::new(),
         };
-        let Some(id) = (match kind {
-            StreamKind::Project => event.project.clone(),
-            StreamKind::User => event.user.clone(),
-        }) else {
-            return receipt;
-        };
-        if let Some(event_id) = &event.event_id {
-            let fingerprint =
-                self.fingerprints
-                    .of((publisher, kind, id.as_str(), event_id.as_str()));
-            if self.duplicates.is_duplicate(now.ms(), fingerprint) {
-                receipt.duplicates.push(index);
-                return receipt;
-            }
+        let is_seen = |id| self.duplicates.is_duplicate(now.ms(), id);
+        if submission.fingerprint.is_some_and(is_seen) {
+            receipt.duplicates.push(index);
+        } else {
+            self.number(now, submission);
         }
-        let slot = self.streams.find_or_insert(kind, &id);
-        if let Some(seq) = self.streams.next_seq(slot) {
-            self.stages.record(
-                Stage::Numbered,
-                now.monotonic_ns.saturating_sub(received_ns),
-                1,
-            );
-            self.on_numbered(now, slot, seq, event, received_ns);
+        match ack {
+            Ack::Durable => self.ledger.wait(Due::Receipt(from, receipt)),
+            Ack::Received => self.send_receipt(from, receipt),
         }
-        receipt
     }
 
-    // The one entry between numbering and delivery: a local sequencer calls it in the same step, a
-    // clustered one when the number comes back.
+    fn number(&mut self, now: Now, submission: Submission) {
+        let Submission {
+            kind,
+            fingerprint,
+            received_ns,
+            event,
+            ..
+        } = submission;
+        let id = event.audience(kind).unwrap_or_default().into();
+        let slot = self.streams.find_or_insert(kind, &id);
+        let Some((previous, seq)) = self.streams.next_seq(slot) else {
+            return;
+        };
+        let waited_ns = now.monotonic_ns.saturating_sub(received_ns);
+        self.stages.record(Stage::Numbered, waited_ns, 1);
+        self.ledger.append(&NumberedEvent {
+            kind,
+            seq,
+            previous,
+            received_ms: now.wall_ms - (waited_ns / 1_000_000) as i64,
+            fingerprint,
+            event: &event,
+        });
+        match self.options.deliver {
+            Deliver::Durable => self.ledger.wait(Due::Event(HeldEvent {
+                slot,
+                seq,
+                event,
+                received_ns,
+            })),
+            Deliver::Eager => self.on_numbered(now, slot, seq, event, received_ns),
+        }
+    }
+
+    // The one entry between numbering and delivery: called in the same step, or when the event is
+    // kept; in a cluster when the number comes back.
     fn on_numbered(
         &mut self,
         now: Now,
@@ -270,6 +316,7 @@ impl Hub {
         let Some(state) = self.streams.state_mut(slot) else {
             return;
         };
+        state.head = seq;
         let Some(live) = state.live.as_mut() else {
             return;
         };
@@ -464,18 +511,8 @@ impl Hub {
     }
 }
 
-impl Submission {
-    fn stream_id(&self) -> &str {
-        let id = match self.kind {
-            StreamKind::Project => &self.event.project,
-            StreamKind::User => &self.event.user,
-        };
-        id.as_deref().unwrap_or_default()
-    }
-}
-
 impl Receipt {
-    fn absorb(&mut self, other: Self) {
+    pub(super) fn absorb(&mut self, other: Self) {
         self.settled += other.settled;
         self.bytes += other.bytes;
         self.duplicates.extend(other.duplicates);

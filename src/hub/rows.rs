@@ -61,7 +61,7 @@ impl Hub {
             .map(|(target, seq)| (name(target), *seq))
             .collect();
         let message = ServerMessage::Cursor {
-            epoch: self.options.epoch,
+            epoch: self.options.epoch(),
             streams: &streams,
         };
         self.peers.push_message(now, key, &message);

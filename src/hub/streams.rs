@@ -2,8 +2,8 @@
 //! its viewers follow. Subscribers are found by this index, never by a scan.
 //!
 //! Owned streams without any subscriber are remembered one by one up to a bound; past it the
-//! longest silent are forgotten, and the floor rises to their head, so that no seq is ever given
-//! twice: an unknown stream starts above the floor.
+//! longest silent are forgotten, and the floor rises to the level above what they were given, so
+//! that no seq is ever given twice: an unknown stream starts above the floor.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -39,8 +39,10 @@ pub struct Streams {
 pub struct StreamState {
     /// Its name.
     pub name: Stream,
-    /// On the owner core the last seq given; elsewhere the last seq received.
+    /// On the owner core the last seq handed to delivery; elsewhere the last seq received.
     pub head: Seq,
+    /// On the owner core the last seq given: ahead of `head` while events wait to be kept.
+    pub given: Seq,
     /// Who follows it: nothing while nobody does.
     pub live: Option<Box<Live>>,
     owner: usize,
@@ -145,15 +147,16 @@ impl StreamState {
 }
 
 impl Streams {
-    /// None yet, on core `core`; remembers at most `idle_max` owned streams.
-    pub fn new(core: usize, partition: Partition, idle_max: usize, seed: u64) -> Self {
+    /// None yet, on core `core`, which numbers all above `start`; remembers at most `idle_max` owned
+    /// streams.
+    pub fn new(core: usize, partition: Partition, start: Seq, idle_max: usize, seed: u64) -> Self {
         let map = |salt| HashMap::with_hasher(ahash::RandomState::with_seeds(seed, salt, 5, 7));
         Self {
             states: Keyed::default(),
             by_name: [map(0), map(1)],
             core,
             partition,
-            floor: Seq(0),
+            floor: start,
             remembered: VecDeque::new(),
             added: 0,
             idle_max,
@@ -185,6 +188,7 @@ impl Streams {
         let slot = StreamSlot(self.states.insert(StreamState {
             name,
             head,
+            given: head,
             live: None,
             owner,
             recent: true,
@@ -214,16 +218,17 @@ impl Streams {
         self.states.find_mut(slot.0)
     }
 
-    /// Gives the stream's next number. Only for owned streams.
-    pub fn next_seq(&mut self, slot: StreamSlot) -> Option<Seq> {
+    /// Gives the stream's next number; returns it behind the one before. Only for owned streams.
+    pub fn next_seq(&mut self, slot: StreamSlot) -> Option<(Seq, Seq)> {
         let state = self.states.find_mut(slot.0)?;
         debug_assert_eq!(
             state.owner, self.core,
             "only the owner core numbers a stream"
         );
-        state.head = state.head.next();
+        let previous = state.given;
+        state.given = previous.next();
         state.recent = true;
-        Some(state.head)
+        Some((previous, state.given))
     }
 
     /// Lets go of what nobody follows any more. Returns the project, its owner and the interest to
@@ -271,11 +276,13 @@ impl Streams {
                 continue;
             };
             let is_last_resort = self.remembered.len() >= self.idle_max.saturating_mul(2);
-            if state.live.is_some() || (std::mem::take(&mut state.recent) && !is_last_resort) {
+            let is_recent = std::mem::take(&mut state.recent) && !is_last_resort;
+            if state.live.is_some() || state.given != state.head || is_recent {
                 self.remembered.push_back(slot);
                 continue;
             }
-            self.floor = self.floor.max(state.head);
+            // A level, so that a cursor at it stands for no event.
+            self.floor = self.floor.max(state.given.level_above());
             if let Some(state) = self.states.remove(slot.0) {
                 self.by_name[state.name.kind as usize].remove(&state.name.id);
             }
@@ -293,7 +300,7 @@ pub(super) mod tests {
     }
 
     fn streams(idle_max: usize) -> Streams {
-        Streams::new(0, Partition::new(1, 1), idle_max, 1)
+        Streams::new(0, Partition::new(1, 1), Seq(0), idle_max, 1)
     }
 
     #[test]
@@ -304,11 +311,31 @@ pub(super) mod tests {
             let id = round * 7 % 23;
             let slot =
                 streams.find_or_insert(StreamKind::User, &CompactString::from(id.to_string()));
-            let seq = streams.next_seq(slot).expect("just inserted");
-            assert!(given.insert(id, seq).is_none_or(|before| before < seq));
+            let (previous, seq) = streams.next_seq(slot).expect("just inserted");
+            streams.state_mut(slot).expect("just inserted").head = seq;
+            let before = given.insert(id, seq);
+            assert!(before.is_none_or(|before| before == previous || previous.is_level()));
+            assert!(before.is_none_or(|before| before < seq));
             streams.forget_idle();
             assert!(streams.states.len() <= 9, "{}", streams.states.len());
         }
+    }
+
+    #[test]
+    fn a_stream_whose_events_wait_is_not_forgotten() {
+        let mut streams = streams(0);
+        let slot = streams.find_or_insert(StreamKind::User, &"a".into());
+        let (_, seq) = streams.next_seq(slot).expect("just inserted");
+        for id in 0..10 {
+            streams.find_or_insert(StreamKind::User, &CompactString::from(id.to_string()));
+            streams.forget_idle();
+        }
+        streams.state_mut(slot).expect("it is known").head = seq;
+        for id in 0..10 {
+            streams.find_or_insert(StreamKind::User, &CompactString::from(id.to_string()));
+            streams.forget_idle();
+        }
+        assert!(streams.state(slot).is_none());
     }
 
     #[test]

@@ -4,17 +4,17 @@ use std::io;
 use std::sync::Arc;
 
 use crate::auth::{KeyError, KeySet, Verifier};
-use crate::config::{Auth, Config, KeySource, Limits, OriginRule};
+use crate::config::{Auth, Config, Deliver, KeySource, Limits, OriginRule};
 use crate::engine::admission::AdmissionOptions;
 use crate::engine::{self, Clock, Pages};
-use crate::event::{Epoch, Partition};
+use crate::event::{Epoch, LogIdentity, Partition, RecordCodec, Seq};
 use crate::hub;
 use crate::wire::{Endpoints, OriginPolicy};
 
 /// What is drawn once per process.
 pub(super) struct Secrets {
     seed: u64,
-    epoch: Epoch,
+    codec: RecordCodec,
 }
 
 impl Secrets {
@@ -31,7 +31,10 @@ impl Secrets {
             .fold(0, |epoch, byte| epoch << 8 | u32::from(*byte));
         Ok(Self {
             seed,
-            epoch: Epoch(epoch),
+            codec: RecordCodec::new(LogIdentity {
+                epoch: Epoch(epoch),
+                secret: [seed, seed],
+            }),
         })
     }
 }
@@ -63,7 +66,12 @@ pub(super) fn hub(config: &Config, core: usize, secrets: &Secrets) -> hub::Optio
     hub::Options {
         core,
         partition: Partition::new(config.cores, secrets.seed),
-        epoch: secrets.epoch,
+        codec: secrets.codec.clone(),
+        start: Seq(0),
+        deliver: match config.history.deliver {
+            Deliver::Durable => hub::Deliver::Durable,
+            Deliver::Eager => hub::Deliver::Eager,
+        },
         seed: secrets.seed,
         limits: hub::Limits {
             messages_per_minute: limits.messages_per_minute as usize,

@@ -13,7 +13,7 @@ use sightline::event::{BodyKind, Dialect, StreamKind};
 use sightline::hub::ViewerRequest;
 use sightline::hub::frames::Variant;
 use sightline::hub::keyed::Key;
-use sightline::hub::mail::{Ask, Target};
+use sightline::hub::mail::{Ack, Ask, Target};
 use sightline::hub::peers::Arrival as Newcomer;
 use sightline::wire::frame::{Control, OpCode};
 
@@ -226,11 +226,13 @@ impl World {
         self.fates.handle_sent(link, &items, false);
         self.posts.insert(link, items);
         let core = self.dice.below(self.cores.len());
+        let ack = self.dice.pick(&[Ack::Durable, Ack::Received]);
         self.cores[core].arrivals.push_back(Arrival::Post {
             link,
             claims,
             body: Bytes::from(body),
             kind,
+            ack,
         });
     }
 

@@ -12,15 +12,16 @@ use sightline::counters::CoreStats;
 use sightline::dialect::is_continue;
 use sightline::event::BodyKind;
 use sightline::hub::keyed::Key;
-use sightline::hub::mail::{Answer, Ask};
+use sightline::hub::mail::{Ack, Answer, Ask};
 use sightline::hub::peers::Arrival as Newcomer;
 use sightline::hub::publisher::Outcome;
-use sightline::hub::{Action, Hub, Now, ViewerRequest, Work};
+use sightline::hub::{Action, Hub, LogStatus, Now, ViewerRequest, Work};
 use sightline::wire::close::{CloseReason, Refusal};
 use sightline::wire::{Assembler, Incoming, Inflater, Intake};
 
 use crate::dice::Dice;
 use crate::edges::Edges;
+use crate::log::Log;
 use crate::network::{LinkId, Links};
 use crate::post::Post;
 
@@ -37,6 +38,7 @@ pub enum Arrival {
         claims: Rc<Claims>,
         body: Bytes,
         kind: BodyKind,
+        ack: Ack,
     },
     Publisher(Newcomer),
     Viewer(ViewerRequest),
@@ -55,6 +57,7 @@ pub struct Core {
     pub index: usize,
     pub hub: Hub,
     pub stats: Arc<CoreStats>,
+    pub log: Log,
     pub arrivals: VecDeque<Arrival>,
     pub reports: Vec<Report>,
     /// Until then the process is stopped.
@@ -86,11 +89,12 @@ struct Socket {
 }
 
 impl Core {
-    pub fn new(index: usize, hub: Hub, stats: Arc<CoreStats>, writes_max: usize) -> Self {
+    pub fn new(index: usize, hub: Hub, stats: Arc<CoreStats>, log: Log, writes_max: usize) -> Self {
         Self {
             index,
             hub,
             stats,
+            log,
             arrivals: VecDeque::new(),
             reports: Vec::new(),
             stopped_until_ms: 0,
@@ -119,6 +123,7 @@ impl Core {
                 .filter_map(|socket| socket.work.as_ref()),
         );
         !self.arrivals.is_empty()
+            || self.log.has_news(now_ms)
             || post.has_mail_for(self.index, now_ms)
             || post.has_room_again(self.index)
             || self
@@ -158,9 +163,13 @@ impl Core {
         self.work(now, Work::More);
         self.read_mail(now, post, dice);
         self.fire_timers(now, links);
+        self.hear_log(now);
         self.hub.handle_turn_end(now, foreign_outbox_bytes);
         self.take_actions(links);
         self.work(now, Work::Stalled);
+        while let Some(append) = self.hub.poll_append(now) {
+            self.log.handle_append(now.ms(), &append, dice);
+        }
         self.send_mail(now, post, dice);
         self.flush(now, links, dice);
         self.drop_done(links);
@@ -213,7 +222,8 @@ impl Core {
 
     /// Whether nothing is held that came from outside and waits for room.
     pub fn is_idle(&self) -> bool {
-        self.posts.values().all(|(_, work)| *work == Work::Idle)
+        self.log.is_idle()
+            && self.posts.values().all(|(_, work)| *work == Work::Idle)
             && self
                 .sockets
                 .values()
@@ -240,6 +250,14 @@ impl Core {
             self.index,
             self.hub.next_deadline_ms()
         )
+    }
+
+    fn hear_log(&mut self, now: Now) {
+        let progress = self.log.progress(now.ms());
+        let is_status = |status| u64::from(progress.status == status);
+        self.edges.count("log fails", is_status(LogStatus::Failing));
+        self.edges.count("log full", is_status(LogStatus::Full));
+        self.hub.handle_log_progress(now, progress);
     }
 
     fn read_mail(&mut self, now: Now, post: &mut Post, dice: &mut Dice) {
@@ -274,10 +292,11 @@ impl Core {
                     claims,
                     body,
                     kind,
+                    ack,
                 } => {
                     let publisher =
                         self.hub
-                            .handle_post(now, Key::from_u64(link), claims, body, kind);
+                            .handle_post(now, Key::from_u64(link), claims, body, kind, ack);
                     self.posts.insert(link, (publisher, Work::More));
                 }
                 Arrival::Publisher(request) => {

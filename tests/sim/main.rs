@@ -10,6 +10,7 @@ mod core;
 mod dice;
 mod edges;
 mod events;
+mod log;
 mod network;
 mod post;
 mod publisher;
@@ -28,7 +29,7 @@ const STEPS: usize = 150;
 
 /// What must happen in some run, or the runs say less than they seem to: closes by their reason,
 /// refusals of events by their code, and what the simulated cores count.
-const EDGES: [&str; 27] = [
+const EDGES: [&str; 30] = [
     "DRAINING",
     "DUPLICATE_FIELD",
     "FORBIDDEN_AUDIENCE",
@@ -38,6 +39,7 @@ const EDGES: [&str; 27] = [
     "OVERLOADED",
     "RATE_LIMITED",
     "RESERVED_TYPE",
+    "STORAGE_FULL",
     "body not done",
     "duplicates",
     "frames deflated",
@@ -45,6 +47,8 @@ const EDGES: [&str; 27] = [
     "gave_way",
     "going_away",
     "lag",
+    "log fails",
+    "log full",
     "mailbox full",
     "messages dropped",
     "no_sign_of_life",

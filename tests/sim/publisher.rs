@@ -235,7 +235,7 @@ impl Publisher {
             if let Expected::Good(uid) = item.expected {
                 fates.handle_settled(uid, code.is_none());
             }
-            if code == Some("OVERLOADED") {
+            if is_refusal_of_rest(code) {
                 self.is_refused = true;
                 if matches!(item.expected, Expected::Good(_)) {
                     self.retries.push(item.clone());
@@ -246,10 +246,15 @@ impl Publisher {
     }
 }
 
+// Whether all that follows gets the same answer.
+fn is_refusal_of_rest(code: Option<&str>) -> bool {
+    matches!(code, Some("OVERLOADED" | "STORAGE_FULL"))
+}
+
 impl Item {
     // Whether it may be answered with `code`; `None`: taken, or known already.
     fn check(&self, code: Option<&str>, is_refused: bool) -> Told {
-        let is_load = |code: &str| matches!(code, "OVERLOADED" | "DRAINING");
+        let is_load = |code: &str| matches!(code, "OVERLOADED" | "DRAINING" | "STORAGE_FULL");
         let is_right = match (self.expected, code) {
             (Expected::Bad(expected), _) => code == Some(expected),
             (Expected::Forbidden, Some(code)) => {
@@ -319,7 +324,7 @@ impl Fates {
             let code = codes.get(&(index as u32)).map(|code| code.as_str());
             item.check(code, is_refused)
                 .map_err(|error| format!("{error} in a POST"))?;
-            is_refused |= code == Some("OVERLOADED");
+            is_refused |= is_refusal_of_rest(code);
             let Expected::Good(uid) = item.expected else {
                 continue;
             };

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use sightline::event::{Epoch, Partition};
-use sightline::hub::{Bounds, Compression, Limits, Options};
+use sightline::event::{Epoch, LogIdentity, Partition, RecordCodec, Seq};
+use sightline::hub::{Bounds, Compression, Deliver, Limits, Options};
 
 use crate::dice::Dice;
 
@@ -25,6 +25,11 @@ pub struct Scenario {
     pub is_stubborn: bool,
     /// Bytes from which frames are deflated.
     pub threshold_bytes: usize,
+    /// The level above which all streams are numbered.
+    pub start: Seq,
+    pub deliver: Deliver,
+    /// Milliseconds that the log takes at most to keep what it is given.
+    pub log_delay_ms_max: u64,
     pub limits: Limits,
     pub bounds: Bounds,
 }
@@ -53,6 +58,9 @@ impl Scenario {
             is_stubborn: dice.chance(40),
             heartbeat_interval_ms: dice.pick(&[2_000, 60_000]),
             threshold_bytes: dice.pick(&[0, 150, 1_024]),
+            start: Seq(dice.pick(&[0, 3]) * Seq::LEVEL_STEP),
+            deliver: dice.pick(&[Deliver::Eager, Deliver::Durable]),
+            log_delay_ms_max: dice.pick(&[0, 4, 40]),
             limits: Limits {
                 messages_per_minute: 100,
                 messages_per_second: dice.between(4, 20) as usize,
@@ -76,11 +84,20 @@ impl Scenario {
         }
     }
 
+    pub fn codec(&self) -> RecordCodec {
+        RecordCodec::new(LogIdentity {
+            epoch: EPOCH,
+            secret: [self.seed, 1],
+        })
+    }
+
     pub fn options(&self, core: usize) -> Options {
         Options {
             core,
             partition: Partition::new(self.cores, self.seed),
-            epoch: EPOCH,
+            codec: self.codec(),
+            start: self.start,
+            deliver: self.deliver,
             seed: self.seed,
             limits: self.limits.clone(),
             tiers: HashMap::from([("individual".into(), TIER)]),

@@ -179,11 +179,11 @@ impl World {
                 let ledger: Ledger = seen.collect();
                 let has_gap = ledger
                     .keys()
-                    .zip(1..)
+                    .zip(self.scenario.start.0 + 1..)
                     .any(|(seq, expected)| *seq != expected);
                 if has_gap {
                     return Err(format!(
-                        "{stream} has gaps, or did not begin at 1: {:?}",
+                        "{stream} has gaps, or did not begin above the start: {:?}",
                         ledger.keys()
                     ));
                 }

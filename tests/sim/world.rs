@@ -14,6 +14,7 @@ use sightline::wire::close::Refusal;
 use crate::core::{Arrival, Core, Report};
 use crate::dice::Dice;
 use crate::events::Events;
+use crate::log::Log;
 use crate::network::{LinkId, Links};
 use crate::post::Post;
 use crate::publisher::{Fates, Item, Publisher};
@@ -79,6 +80,7 @@ impl World {
                 index,
                 hub.with_bounds(scenario.bounds),
                 stats,
+                Log::new(scenario.codec(), scenario.start, scenario.log_delay_ms_max),
                 scenario.writes_max,
             )
         });
@@ -184,6 +186,7 @@ impl World {
         self.links.calm();
         for core in &mut self.cores {
             core.stopped_until_ms = 0;
+            core.log.calm();
         }
         for viewer in &mut self.viewers {
             viewer.habits.reads = usize::MAX;

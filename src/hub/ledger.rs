@@ -1,0 +1,248 @@
+//! What this core has handed to the event log, and what waits until it is kept there: receipts,
+//! orders of administrators, and events that no viewer may see before.
+//!
+//! Records are counted per core, and the log says up to which count they are kept. What waits does
+//! so in order, so that one comparison decides. A core that has too much on its way to the disk, or
+//! would pass the seqs that the log has reserved, numbers nothing more until the log has moved.
+
+use std::collections::VecDeque;
+
+use crate::event::{Event, NumberedEvent, RecordBatch, RecordCodec, Seq};
+
+use super::keyed::Key;
+use super::mail::Receipt;
+use super::streams::StreamSlot;
+
+/// When viewers see an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deliver {
+    /// Once it is kept.
+    Durable,
+    /// At once.
+    Eager,
+}
+
+/// Whether the log takes new events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogStatus {
+    /// The disk fails, and is tried again.
+    Failing,
+    /// The disk is full, and is tried again.
+    Full,
+    /// All is well.
+    Writing,
+}
+
+/// How far the log is with one core's records, in the core's own count of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogProgress {
+    /// Handed to the operating system.
+    pub written: u64,
+    /// To be acknowledged as durable.
+    pub durable: u64,
+    /// Whether new events may be taken in.
+    pub status: LogStatus,
+    /// No seq above it may be given.
+    pub reserve: Seq,
+}
+
+/// Records of one turn, for the log.
+#[derive(Debug)]
+pub struct Append {
+    /// How many records this core has handed over with these.
+    pub through: u64,
+    /// The records.
+    pub batch: RecordBatch,
+}
+
+/// What the log's word makes due.
+#[derive(Debug)]
+pub(super) enum Due {
+    /// An administrator's order is kept.
+    Ask(Key),
+    /// An event may be seen.
+    Event(HeldEvent),
+    /// A receipt for the publisher's core.
+    Receipt(usize, Receipt),
+}
+
+/// An event that has its number and waits to be seen.
+#[derive(Debug)]
+pub(super) struct HeldEvent {
+    pub slot: StreamSlot,
+    pub seq: Seq,
+    pub event: Event,
+    pub received_ns: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    codec: RecordCodec,
+    batch: RecordBatch,
+    // Records of this core so far, and of these handed over.
+    appended: u64,
+    handed: u64,
+    unkept: VecDeque<Unkept>,
+    // Bytes in `batch` and `unkept`.
+    unkept_bytes: usize,
+    unkept_bytes_max: usize,
+    progress: LogProgress,
+    // The highest seq given, of any stream.
+    highest: Seq,
+    waiting: VecDeque<(u64, Due)>,
+}
+
+/// What was handed over at once.
+#[derive(Clone, Copy, Debug)]
+struct Unkept {
+    through: u64,
+    records: u64,
+    bytes: usize,
+    handed_ns: u64,
+}
+
+impl Ledger {
+    /// Of a core that numbers above `start`, with at most about `unkept_bytes_max` bytes of records
+    /// on their way.
+    pub fn new(codec: RecordCodec, start: Seq, unkept_bytes_max: usize) -> Self {
+        Self {
+            codec,
+            batch: RecordBatch::default(),
+            appended: 0,
+            handed: 0,
+            unkept: VecDeque::new(),
+            unkept_bytes: 0,
+            unkept_bytes_max,
+            progress: LogProgress {
+                written: 0,
+                durable: 0,
+                status: LogStatus::Writing,
+                reserve: start,
+            },
+            highest: start,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// Makes the records of the log.
+    pub fn codec(&self) -> &RecordCodec {
+        &self.codec
+    }
+
+    /// Whether the log takes new events.
+    pub fn status(&self) -> LogStatus {
+        self.progress.status
+    }
+
+    /// Whether one more event may be numbered.
+    pub fn has_room(&self) -> bool {
+        // A stream goes on at most a level above the highest, and two may do so at once.
+        let next = self.highest.level_above().0 + Seq::LEVEL_STEP;
+        self.progress.status == LogStatus::Writing
+            && self.unkept_bytes < self.unkept_bytes_max
+            && next <= self.progress.reserve.0
+    }
+
+    /// Whether records wait to be taken by `poll_append`.
+    pub fn has_records(&self) -> bool {
+        !self.batch.is_empty()
+    }
+
+    /// Whether an event waits to be seen.
+    pub fn holds_events(&self) -> bool {
+        self.waiting
+            .iter()
+            .any(|(_, due)| matches!(due, Due::Event(_)))
+    }
+
+    /// Bytes that are not known to be kept.
+    pub fn unkept_bytes(&self) -> usize {
+        self.unkept_bytes
+    }
+
+    /// Takes an event that has its number into the log.
+    pub fn append(&mut self, numbered: &NumberedEvent<'_>) {
+        let before = self.batch.bytes.len();
+        self.batch
+            .push_event(&self.codec, numbered)
+            .expect("limits: a record holds whatever the parser lets through");
+        self.highest = self.highest.max(numbered.seq);
+        self.note_appended(before);
+    }
+
+    /// Takes a decision about tokens into the log.
+    pub fn append_decision(&mut self, payload: &[u8]) {
+        let before = self.batch.bytes.len();
+        self.batch
+            .push_revocation(&self.codec, payload)
+            .expect("limits: a decision is small");
+        self.note_appended(before);
+    }
+
+    fn note_appended(&mut self, bytes_before: usize) {
+        self.appended += 1;
+        self.unkept_bytes += self.batch.bytes.len() - bytes_before;
+    }
+
+    /// The records since the last call, if there are any.
+    pub fn poll_append(&mut self, now_ns: u64) -> Option<Append> {
+        if self.batch.is_empty() {
+            return None;
+        }
+        let batch = std::mem::take(&mut self.batch);
+        let through = self.appended;
+        let records = through - std::mem::replace(&mut self.handed, through);
+        self.unkept.push_back(Unkept {
+            through,
+            records,
+            bytes: batch.bytes.len(),
+            handed_ns: now_ns,
+        });
+        Some(Append { through, batch })
+    }
+
+    /// The log has moved. Calls `kept` for each batch that it now keeps, with the number of its
+    /// records and when it was handed over, in monotonic nanoseconds.
+    pub fn handle_progress(&mut self, progress: LogProgress, mut kept: impl FnMut(u64, u64)) {
+        while let Some(oldest) = self.unkept.front().copied() {
+            // What is acknowledged from memory alone still takes up that memory.
+            if oldest.through > progress.durable.min(progress.written) {
+                break;
+            }
+            self.unkept.pop_front();
+            self.unkept_bytes -= oldest.bytes;
+            kept(oldest.records, oldest.handed_ns);
+        }
+        self.progress = progress;
+    }
+
+    /// Makes `due` wait until all that was appended so far is kept.
+    pub fn wait(&mut self, due: Due) {
+        if let Some((through, Due::Receipt(last_from, last))) = self.waiting.back_mut()
+            && let Due::Receipt(from, receipt) = &due
+            && (*last_from, last.ticket) == (*from, receipt.ticket)
+            && (*through > self.handed || *through == self.appended)
+        {
+            // Receipts of one request and one turn are one.
+            *through = self.appended;
+            if let Due::Receipt(_, receipt) = due {
+                last.absorb(receipt);
+            }
+            return;
+        }
+        self.waiting.push_back((self.appended, due));
+    }
+
+    /// The next thing that waited, if it is due.
+    pub fn poll_due(&mut self) -> Option<Due> {
+        let (through, _) = self.waiting.front()?;
+        if *through > self.progress.durable {
+            return None;
+        }
+        self.waiting.pop_front().map(|(_, due)| due)
+    }
+}
+
+#[cfg(test)]
+mod tests;

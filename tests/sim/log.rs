@@ -1,0 +1,128 @@
+//! The event log of one simulated core: keeps what it is given after a while, is full or fails now
+//! and then, and looks at what it is given.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use sightline::event::record::RecordView;
+use sightline::event::{RecordCodec, Seq, StreamKind};
+use sightline::hub::{Append, LogProgress, LogStatus};
+
+use crate::dice::Dice;
+
+/// Seqs that are reserved ahead of what is kept.
+const RESERVED: u64 = 3 * Seq::LEVEL_STEP;
+
+/// See the module.
+pub struct Log {
+    codec: RecordCodec,
+    delay_ms_max: u64,
+    // When each batch is kept, and the highest seq up to it.
+    under_way: VecDeque<(u64, u64, Seq)>,
+    highest: Seq,
+    heads: BTreeMap<(StreamKind, String), Seq>,
+    // In trouble until then.
+    trouble: (LogStatus, u64),
+    progress: LogProgress,
+    told: Option<LogProgress>,
+}
+
+impl Log {
+    pub fn new(codec: RecordCodec, start: Seq, delay_ms_max: u64) -> Self {
+        Self {
+            codec,
+            delay_ms_max,
+            under_way: VecDeque::new(),
+            highest: start,
+            heads: BTreeMap::new(),
+            trouble: (LogStatus::Writing, 0),
+            progress: LogProgress {
+                written: 0,
+                durable: 0,
+                status: LogStatus::Writing,
+                reserve: Seq(start.0 + RESERVED),
+            },
+            told: None,
+        }
+    }
+
+    /// Takes in what a core has made. Panics where it does not follow what came before.
+    pub fn handle_append(&mut self, now_ms: u64, append: &Append, dice: &mut Dice) {
+        for entry in &append.batch.entries {
+            let record = &append.batch.bytes[entry.offset as usize..];
+            let (view, _) = self.codec.decode(record).expect("a whole record");
+            let RecordView::Event(event) = view else {
+                continue;
+            };
+            let stream = (event.kind, event.stream_id().to_owned());
+            let head = self.heads.insert(stream, event.seq);
+            let follows = match head {
+                Some(head) => event.previous == head || event.previous.is_level(),
+                None => event.previous.is_level(),
+            };
+            let is_new = event.previous < event.seq && head.is_none_or(|head| head < event.seq);
+            assert!(follows && is_new, "{event:?} after {head:?}");
+            assert!(!event.seq.is_level() && event.seq <= self.progress.reserve);
+            self.highest = self.highest.max(event.seq);
+        }
+        if dice.chance(5) && self.delay_ms_max > 0 {
+            let status = dice.pick(&[LogStatus::Failing, LogStatus::Full]);
+            self.trouble = (status, now_ms + dice.between(1, 1_500));
+        }
+        let ready_ms = now_ms + dice.between(0, self.delay_ms_max);
+        self.under_way
+            .push_back((ready_ms, append.through, self.highest));
+    }
+
+    /// How far it is at this time.
+    pub fn progress(&mut self, now_ms: u64) -> LogProgress {
+        self.progress = self.progress_at(now_ms);
+        while self.is_front_kept(now_ms) {
+            self.under_way.pop_front();
+        }
+        self.told = Some(self.progress);
+        self.progress
+    }
+
+    /// Whether it would say something new.
+    pub fn has_news(&self, now_ms: u64) -> bool {
+        self.told != Some(self.progress_at(now_ms))
+    }
+
+    /// Whether all is kept.
+    pub fn is_idle(&self) -> bool {
+        self.under_way.is_empty()
+    }
+
+    /// No more delay, no more trouble.
+    pub fn calm(&mut self) {
+        self.delay_ms_max = 0;
+        self.trouble.1 = 0;
+        for (ready_ms, ..) in &mut self.under_way {
+            *ready_ms = 0;
+        }
+    }
+
+    fn progress_at(&self, now_ms: u64) -> LogProgress {
+        let kept = self.under_way.iter();
+        let kept = kept.take_while(|(ready_ms, ..)| self.is_well(now_ms) && *ready_ms <= now_ms);
+        let mut progress = self.progress;
+        if let Some((_, through, highest)) = kept.last() {
+            (progress.written, progress.durable) = (*through, *through);
+            progress.reserve = Seq(highest.0 + RESERVED).level_above();
+        }
+        progress.status = match self.is_well(now_ms) {
+            true => LogStatus::Writing,
+            false => self.trouble.0,
+        };
+        progress
+    }
+
+    fn is_front_kept(&self, now_ms: u64) -> bool {
+        let front = self.under_way.front();
+        self.is_well(now_ms) && front.is_some_and(|(ready_ms, ..)| *ready_ms <= now_ms)
+    }
+
+    fn is_well(&self, now_ms: u64) -> bool {
+        now_ms >= self.trouble.1
+    }
+}
