@@ -1,6 +1,7 @@
 //! The process: binds, builds one hub and one engine per core, pins their threads, listens to
 //! signals, and drains. What a configuration says becomes each module's own options here.
 
+mod log;
 mod ops_pages;
 mod options;
 mod tls;
@@ -16,16 +17,20 @@ use signal_hook::iterator::Signals;
 use thiserror::Error;
 use tracing::{error, info, warn};
 
-use crate::auth::{KeyError, Revocations};
+use crate::auth::KeyError;
 use crate::config::Config;
 use crate::counters::CoreStats;
 use crate::engine::admission::Admission;
 use crate::engine::listener::{Acceptor, BindError, ListenAddress, bind};
+use crate::engine::log::{LogCloser, LogParts, LogThreads};
 use crate::engine::mailbox::{Control, Wake, mesh};
 use crate::engine::{Clock, Core, Door, Letter, Parts, WAKER, run_to_end};
+use crate::event::Partition;
 use crate::hub::{Hub, Trust};
-use crate::limits::MAILBOX_LETTERS_MAX;
+use crate::limits::{MAILBOX_LETTERS_MAX, SEGMENT_BYTES};
 
+pub use log::LogError;
+use log::{OpenLog, open_log};
 use ops_pages::OpsPages;
 use tls::Pair;
 pub use tls::TlsError;
@@ -34,6 +39,7 @@ pub use tls::TlsError;
 pub struct Server {
     addresses: Vec<Listening>,
     cores: Vec<JoinHandle<()>>,
+    log: LogThreads,
     signals: Signals,
     stopper: Arc<Stopper>,
     reloader: Reloader,
@@ -56,6 +62,9 @@ pub enum StartError {
     /// An address is taken, or cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The event log cannot be opened.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// The configured key cannot be read as one.
     #[error("auth: {0}")]
     Key(#[from] KeyError),
@@ -93,7 +102,15 @@ impl Server {
         let admission = Admission::new(options::admission(&config.limits));
         raise_descriptor_limit(&config.limits);
         let secrets = options::Secrets::draw()?;
+        let partition = Partition::new(config.cores, secrets.seed);
+        let opened = open_log(config, secrets.identity, &partition, clock.now())?;
         let doors = open_doors(config, pair.as_ref())?;
+        opened.report(config);
+        let OpenLog {
+            log,
+            revocations,
+            ids,
+        } = opened;
         let addresses = addresses(&doors);
         let stats: Vec<Arc<CoreStats>> = (0..config.cores).map(|_| Arc::default()).collect();
         let pages = OpsPages::new(stats.clone(), clock);
@@ -106,19 +123,33 @@ impl Server {
             polls.push(poll);
         }
         let mesh = mesh(wakers, MAILBOX_LETTERS_MAX);
+        let control = Arc::new(mesh.control);
+        let hubs: Vec<_> = (0..config.cores)
+            .map(|core| options::hub(config, core, &partition, secrets.seed, &log))
+            .collect();
+        let log = LogThreads::spawn(LogParts {
+            log,
+            retention: log::retention(config),
+            segment_bytes: SEGMENT_BYTES,
+            cores: config.cores,
+            mailboxes: Arc::clone(&control),
+            stats: Arc::clone(&stats[0]),
+            clock,
+        })?;
         let mut cores = Vec::new();
-        for (index, (((postbox, inbox), poll), doors)) in
-            mesh.cores.into_iter().zip(polls).zip(doors).enumerate()
-        {
+        let parts = mesh.cores.into_iter().zip(polls).zip(doors);
+        let parts = parts.zip(hubs.into_iter().zip(ids)).enumerate();
+        for (index, ((((postbox, inbox), poll), doors), (hub, ids))) in parts {
             let trust = Trust {
                 verifier: Arc::clone(&verifier),
-                revocations: Revocations::default(),
+                revocations: revocations.clone(),
             };
-            let (hub, engine) = (options::hub(config, index, &secrets), engine.clone());
+            let (engine, log) = (engine.clone(), log.ports()[index].clone());
             let (stats, admission) = (stats.clone(), Arc::clone(&admission));
             let build = move || {
                 // A hub is built inside its thread: what it shares within never leaves it.
-                let hub = Hub::new(hub, trust, Arc::clone(&stats[index]));
+                let mut hub = Hub::new(hub, trust, Arc::clone(&stats[index]));
+                hub.restore_ids(clock.now(), ids);
                 Core::new(
                     Parts {
                         index,
@@ -129,6 +160,7 @@ impl Server {
                         admission,
                         inbox,
                         postbox,
+                        log,
                     },
                     engine,
                 )
@@ -141,7 +173,7 @@ impl Server {
             stats: Arc::clone(&stats[0]),
         };
         let stopper = Arc::new(Stopper {
-            control: mesh.control,
+            control,
             admission,
             clock,
             drain_ms: config.shutdown.drain_ms,
@@ -149,6 +181,7 @@ impl Server {
         Ok(Self {
             addresses,
             cores,
+            log,
             signals,
             stopper,
             reloader,
@@ -160,9 +193,11 @@ impl Server {
         &self.addresses
     }
 
-    /// Serves until a signal asks to stop, then drains. A second signal ends the process at once.
+    /// Serves until a signal asks to stop, then drains and closes the event log. A second signal ends
+    /// the process as soon as the log is closed. Errors: the system's; the log could not be closed.
     pub fn run(self) -> io::Result<()> {
         let (stopper, mut signals, reloader) = (self.stopper, self.signals, self.reloader);
+        let closer = self.log.closer();
         thread::Builder::new()
             .name("signals".into())
             .spawn(move || {
@@ -171,8 +206,7 @@ impl Server {
                     match signal {
                         SIGHUP => reloader.reload(),
                         _ if is_stopping => {
-                            warn!("a second signal: ending at once");
-                            std::process::exit(1);
+                            end_at_once(&closer);
                         }
                         _ => {
                             is_stopping = true;
@@ -185,10 +219,23 @@ impl Server {
             // A core that panicked has ended the process already.
             let _ = core.join();
         }
+        let closed = self.log.close();
+        if let Err(error) = &closed {
+            error!(%error, "the event log could not be closed: the next start repairs it");
+        }
         info!("stopped");
-        Ok(())
+        closed
     }
 }
+
+fn end_at_once(log: &LogCloser) {
+    warn!("a second signal: ending at once");
+    log.close_within(LOG_CLOSE_TIME_MAX);
+    std::process::exit(1);
+}
+
+/// How long the end waits for the event log after a second signal.
+const LOG_CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Reads again what may change while the server runs.
 struct Reloader {
@@ -214,7 +261,7 @@ impl Reloader {
 
 /// Tells all cores to drain.
 struct Stopper {
-    control: Control<Letter>,
+    control: Arc<Control<Letter>>,
     admission: Arc<Admission>,
     clock: Clock,
     drain_ms: u64,

@@ -1,6 +1,8 @@
 //! `sightline serve`: what the gateway is started with.
 
+use std::fs;
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -30,24 +32,39 @@ pub struct ServeArgs {
 impl ServeArgs {
     /// The configuration, with a fresh key under `--dev`. Warnings are logged.
     /// Errors: code 78 where the configuration is wrong or names no key.
-    pub fn load(&self) -> Result<Loaded, CliError> {
+    pub fn load(&self) -> Result<Served, CliError> {
         let mut sources = self.config.sources()?;
-        if self.dev {
-            sources.dev = Some(dev::fresh()?);
-        }
-        let mut loaded = sources.load()?;
-        loaded.config.has_echo = self.echo;
-        for warning in &loaded.warnings {
+        let dev = self.dev.then(dev::fresh).transpose()?;
+        let own_folder = dev.as_ref().map(|dev| dev.data_dir.clone());
+        sources.dev = dev;
+        let Loaded {
+            mut config,
+            warnings,
+            ..
+        } = sources.load()?;
+        config.has_echo = self.echo;
+        for warning in warnings {
             tracing::warn!("{warning}");
         }
-        Ok(loaded)
+        Ok(Served {
+            temporary: own_folder.filter(|folder| *folder == config.data_dir),
+            config,
+        })
     }
+}
+
+/// What is served.
+pub struct Served {
+    /// How.
+    pub config: Config,
+    /// The folder that goes at the end.
+    pub temporary: Option<PathBuf>,
 }
 
 /// Serves until a signal asks to stop.
 /// Errors: 78 where the configuration is wrong, 1 where the system refuses.
 pub fn run(args: &ServeArgs) -> Result<ExitCode, CliError> {
-    let Loaded { config, .. } = args.load()?;
+    let Served { config, temporary } = args.load()?;
     let server = Server::start(&config)?;
     for Listening {
         address,
@@ -72,9 +89,12 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, CliError> {
             print_commands(&config, endpoint)?;
         }
     }
-    server
-        .run()
-        .map_err(|error| CliError::new(CliError::FAILED, error))?;
+    let ended = server.run();
+    if let Some(folder) = temporary {
+        // Its key is gone as well: nobody could ask for what is in there.
+        let _ = fs::remove_dir_all(folder);
+    }
+    ended.map_err(|error| CliError::new(CliError::FAILED, error))?;
     Ok(ExitCode::SUCCESS)
 }
 

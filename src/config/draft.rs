@@ -121,7 +121,7 @@ impl Draft {
         }
         let tls = self.tls();
         let keys = self.key_source();
-        let warnings = self.warnings(is_dev);
+        let warnings = self.warnings();
         let effective = self.settings.lines();
         match keys {
             Some(keys) if self.errors.is_empty() => Ok(Loaded {
@@ -269,12 +269,11 @@ impl Draft {
         self.places.get(key).cloned().unwrap_or(Place::Default)
     }
 
-    fn warnings(&self, is_dev: bool) -> Vec<String> {
+    fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         let idle: Vec<String> = self
             .places
             .iter()
-            .filter(|(key, _)| !is_dev || *key != "data_dir")
             .filter(|(key, _)| has_no_effect(key))
             .map(|(key, place)| format!("{key} ({place})"))
             .collect();

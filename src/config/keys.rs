@@ -134,14 +134,7 @@ pub(super) const TIERS: &str = "tiers.";
 pub(super) const TIER_EXAMPLE: &str = "10";
 
 /// Keys, or tables (with a dot at the end), that are read and checked but change nothing yet.
-pub(super) const WITHOUT_EFFECT: &[&str] = &[
-    "agents.",
-    "data_dir",
-    "history.age_max_hours",
-    "history.bytes_max",
-    "history.deliver",
-    "history.durability",
-];
+pub(super) const WITHOUT_EFFECT: &[&str] = &["agents."];
 
 fn address(text: &str) -> Option<ListenAddress> {
     text.parse().ok()

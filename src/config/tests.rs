@@ -399,14 +399,14 @@ fn what_check_config_prints_loads_again_to_the_same() {
 #[test]
 fn a_setting_without_effect_is_told() {
     let loaded = sources(
-        "[history]\nbytes_max = 67108864\ndedup_ids_max = 5",
+        "history.dedup_ids_max = 5\nagents.finished_trees_max = 5",
         &[],
         &[],
     );
     let warnings = loaded.load().unwrap().warnings;
     assert_eq!(
         warnings,
-        ["set, but without effect yet: history.bytes_max (s.toml:2)"]
+        ["set, but without effect yet: agents.finished_trees_max (s.toml:2)"]
     );
     assert!(
         sources("cores = 1", &[], &[])

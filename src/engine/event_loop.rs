@@ -1,5 +1,6 @@
 //! One core: one thread, one poll, one hub. The order of a turn never changes:
-//! poll → accept → handshakes → sockets → mail → timers → the hub's end of turn → letters → flush.
+//! poll → accept → handshakes → sockets → mail → timers → the hub's end of turn → log → letters →
+//! flush.
 //! Each step is bounded; what is left over makes the next poll return at once.
 
 use std::collections::VecDeque;
@@ -12,10 +13,10 @@ use mio::{Events, Interest, Poll, Token};
 use tracing::{error, info, warn};
 
 use crate::counters::CoreStats;
-use crate::event::Seq;
 use crate::hub::keyed::{Key, Keyed};
-use crate::hub::mail::Mail;
-use crate::hub::{Action, Hub, LogProgress, LogStatus, Now};
+use crate::hub::mail::{Answer, Mail};
+use crate::hub::reads::ReadAnswer;
+use crate::hub::{Action, Hub, Now};
 use crate::limits::{
     HEAD_BYTES_MAX, LETTERS_PER_TURN, READ_BYTES_PER_CORE_AND_TURN, READ_BYTES_PER_TURN,
     READS_PER_TURN, TIMERS_PER_TURN,
@@ -28,6 +29,7 @@ use super::connection::{Connection, Door};
 use super::handoff::Handoff;
 use super::handshakes::Handshakes;
 use super::listener::Acceptor;
+use super::log::LogPort;
 use super::mailbox::{Inbox, Postbox};
 use super::pages::Pages;
 use super::timers::Wheel;
@@ -43,8 +45,17 @@ pub enum Letter {
     /// The sender has drained. The cores end together: until then each hears those who ask whether
     /// this node is ready, or who must be told that it is not.
     Drained,
+    /// A user's events were taken out of the event log, so many, for who asked on this connection.
+    Erased {
+        /// This core's name for it.
+        connection: Key,
+        /// How many.
+        count: u64,
+    },
     /// The hubs' mail of one turn.
     Mail(Vec<Mail>),
+    /// The event log's answer to the hub.
+    Read(Box<ReadAnswer>),
 }
 
 /// What an engine is built with, the same on every core.
@@ -102,12 +113,11 @@ pub struct Core {
     all_stats: Vec<Arc<CoreStats>>,
     inbox: Inbox<Letter>,
     postbox: Postbox<Letter>,
+    pub(super) log: LogPort,
     // Letters that found a mailbox full, for each core, in order.
     pub(super) backlog: Vec<VecDeque<Letter>>,
     // Where the connection went that was handed off last.
     pub(super) handed_to: Option<usize>,
-    // Records that count as kept.
-    kept: u64,
     drain_deadline_ms: Option<u64>,
     has_drained: bool,
     others_drained: usize,
@@ -152,6 +162,8 @@ pub struct Parts {
     pub inbox: Inbox<Letter>,
     /// Letters to others.
     pub postbox: Postbox<Letter>,
+    /// The event log.
+    pub log: LogPort,
 }
 
 /// The token of the mailbox's waker. Connections have their keys, listeners count down from here.
@@ -176,6 +188,7 @@ impl Core {
             admission,
             inbox,
             postbox,
+            log,
         } = parts;
         let entrance = |(acceptor, door)| Entrance {
             acceptor,
@@ -215,7 +228,7 @@ impl Core {
             all_stats: stats,
             inbox,
             postbox,
-            kept: 0,
+            log,
             drain_deadline_ms: None,
             has_drained: false,
             others_drained: 0,
@@ -243,19 +256,11 @@ impl Core {
             self.serve_busy(now);
             has_mail_left = self.handle_letters(now);
             self.handle_timers(now);
-            if let Some(append) = self.hub.poll_append(now) {
-                self.kept = append.through;
-            }
-            let progress = LogProgress {
-                written: self.kept,
-                durable: self.kept,
-                status: LogStatus::Writing,
-                reserve: Seq::MAX,
-            };
-            self.hub.handle_log_progress(now, progress);
+            self.hub.handle_log_progress(now, self.log.progress());
             self.hub.handle_turn_end(now, self.foreign_outbox_bytes());
             self.handle_actions(now);
             self.retry_stalled(now);
+            self.send_to_log(now);
             self.send_letters();
             self.release_held(now);
             self.flush(now);
@@ -416,6 +421,10 @@ impl Core {
                     self.hub.handle_drain(now, patience_ends_ms);
                 }
                 Letter::Drained => self.others_drained += 1,
+                Letter::Erased { connection, count } => {
+                    self.finish_admin(now, connection, &Answer::Count(count));
+                }
+                Letter::Read(answer) => self.hub.handle_read(now, *answer),
                 Letter::Mail(mail) => {
                     for mail in mail {
                         self.hub.handle_mail(now, from, mail);
@@ -464,6 +473,16 @@ impl Core {
                     outcome,
                 } => self.finish_post(now, connection, &outcome),
             }
+        }
+    }
+
+    // Before the letters: whoever hears of an event from another core finds its record ahead.
+    fn send_to_log(&mut self, now: Now) {
+        if let Some(append) = self.hub.poll_append(now) {
+            self.log.append(append);
+        }
+        while let Some(request) = self.hub.poll_read() {
+            self.log.read(request);
         }
     }
 

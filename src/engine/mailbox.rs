@@ -133,6 +133,12 @@ impl<L> Control<L> {
         self.destinations[to].try_send(letter).map(|_| ())
     }
 
+    /// Wakes core `to` (below `cores()`) for what it finds elsewhere than in its mailbox: whatever was
+    /// done before this, the core sees after its next `Inbox::drain`.
+    pub fn wake(&self, to: usize) {
+        self.destinations[to].bell.ring();
+    }
+
     /// How many cores there are.
     pub fn cores(&self) -> usize {
         self.destinations.len()

@@ -14,6 +14,7 @@ mod flush;
 mod handoff;
 mod handshakes;
 pub mod listener;
+pub mod log;
 pub mod mailbox;
 mod pages;
 mod requests;

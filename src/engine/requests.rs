@@ -387,10 +387,10 @@ fn body_kind(head: &RequestHead) -> Result<BodyKind, Refused> {
 
 // What the answer waits for; the last word counts.
 fn ack(head: &RequestHead) -> Result<Ack, Refused> {
-    let asked = head.query_pairs().filter(|(name, _)| name == "ack");
-    asked.fold(Ok(Ack::Durable), |ack, (_, value)| match &*value {
-        "durable" => ack.map(|_| Ack::Durable),
-        "received" => ack.map(|_| Ack::Received),
+    let mut asked = head.query_pairs().filter(|(name, _)| name == "ack");
+    asked.try_fold(Ack::Durable, |_, (_, value)| match &*value {
+        "durable" => Ok(Ack::Durable),
+        "received" => Ok(Ack::Received),
         _ => Err(Refused::new(
             Refusal::BadRequest,
             "ack is neither durable nor received",

@@ -192,6 +192,14 @@ impl<S: Storage> Catalog<S> {
             .map(move |segment| (summary(segment), segment.summary()))
     }
 
+    /// When the earliest event arrived, in milliseconds since the Unix epoch, by what is known of
+    /// sealed segments.
+    pub fn earliest_ms(&self) -> Option<i64> {
+        let mut summaries = self.segments.iter().filter_map(Segment::summary);
+        let first = summaries.find(|summary| summary.events > 0)?;
+        Some(first.received_ms.0)
+    }
+
     /// Takes in what the writer says.
     pub fn handle_change(&mut self, change: Change) {
         match change {

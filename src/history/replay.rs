@@ -135,6 +135,15 @@ impl<S: Storage> Catalog<S> {
         }
     }
 
+    /// Reads a stream on after `after`, up to `up_to`, for a viewer that has all before: what cannot
+    /// be had is stated.
+    pub fn replay_from(&self, stream: &Stream, after: Seq, up_to: Seq) -> Replay {
+        Replay {
+            stated: None,
+            ..self.replay(stream, after, up_to)
+        }
+    }
+
     /// The next events: at least one, then up to about `bytes_max` bytes of records.
     /// Errors: of the storage; the same call may be made again.
     pub fn read(&mut self, replay: &mut Replay, bytes_max: usize) -> io::Result<ReplayBatch> {

@@ -155,6 +155,7 @@ pub struct Writer<S: Storage> {
     synced_ns: u64,
     retry_ns: Option<u64>,
     is_roll_wanted: bool,
+    failure: Option<io::Error>,
     stats: WriterStats,
 }
 
@@ -238,6 +239,7 @@ impl<S: Storage> Writer<S> {
             synced_ns: 0,
             retry_ns: None,
             is_roll_wanted: false,
+            failure: None,
             stats: WriterStats::default(),
         }
     }
@@ -279,9 +281,13 @@ impl<S: Storage> Writer<S> {
         self.levels.floor = self.levels.floor.max(floor);
     }
 
-    /// The next group begins a segment, so that the present one can be sealed.
-    pub fn roll(&mut self) {
-        self.is_roll_wanted = true;
+    /// The next group begins a segment, so that the present one can be sealed. `false`: there is
+    /// nothing in it, and it stays.
+    pub fn roll(&mut self) -> bool {
+        let is_fresh =
+            |segment: &OpenSegment<S::File>| segment.is_named() && segment.end == HEADER_BYTES;
+        self.is_roll_wanted = !self.segment.as_ref().is_some_and(is_fresh);
+        self.is_roll_wanted
     }
 
     /// Hands over an empty file, named `name`, with room for a segment.
@@ -319,6 +325,7 @@ impl<S: Storage> Writer<S> {
         };
         let step = result.unwrap_or_else(|error| {
             self.handle_failure(now_ns, due, &error);
+            self.failure = Some(error);
             Step::Failed
         });
         self.check_invariants();
@@ -378,6 +385,11 @@ impl<S: Storage> Writer<S> {
     /// What is on disk: no seq above its `reserve` may be given.
     pub fn levels_kept(&self) -> Levels {
         self.levels_kept
+    }
+
+    /// Why the last step failed, once.
+    pub fn take_failure(&mut self) -> Option<io::Error> {
+        self.failure.take()
     }
 
     /// Bytes taken in and not yet as safe as they should be.

@@ -26,6 +26,7 @@ pub mod peers;
 mod publish;
 pub mod publisher;
 mod rate;
+pub mod reads;
 #[cfg(test)]
 mod rig;
 mod route;

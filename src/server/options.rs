@@ -7,34 +7,33 @@ use crate::auth::{KeyError, KeySet, Verifier};
 use crate::config::{Auth, Config, Deliver, KeySource, Limits, OriginRule};
 use crate::engine::admission::AdmissionOptions;
 use crate::engine::{self, Clock, Pages};
-use crate::event::{Epoch, LogIdentity, Partition, RecordCodec, Seq};
+use crate::event::{Epoch, LogIdentity, Partition};
+use crate::history::log::Log;
+use crate::history::storage::DiskStorage;
 use crate::hub;
 use crate::wire::{Endpoints, OriginPolicy};
 
 /// What is drawn once per process.
 pub(super) struct Secrets {
-    seed: u64,
-    codec: RecordCodec,
+    pub seed: u64,
+    /// Who the event log is if it is a new one; of an old one the epoch of a new life.
+    pub identity: LogIdentity,
 }
 
 impl Secrets {
     /// Errors: the system has no randomness.
     pub fn draw() -> io::Result<Self> {
-        let mut bytes = [0; 12];
-        getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-        let (seed, epoch) = bytes.split_at(8);
-        let seed = seed
-            .iter()
-            .fold(0, |seed, byte| seed << 8 | u64::from(*byte));
-        let epoch = epoch
-            .iter()
-            .fold(0, |epoch, byte| epoch << 8 | u32::from(*byte));
+        let draw = || {
+            let mut bytes = [0; 8];
+            getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+            io::Result::Ok(u64::from_le_bytes(bytes))
+        };
         Ok(Self {
-            seed,
-            codec: RecordCodec::new(LogIdentity {
-                epoch: Epoch(epoch),
-                secret: [seed, seed],
-            }),
+            seed: draw()?,
+            identity: LogIdentity {
+                epoch: Epoch(draw()? as u32),
+                secret: [draw()?, draw()?],
+            },
         })
     }
 }
@@ -61,18 +60,24 @@ pub(super) fn admission(limits: &Limits) -> AdmissionOptions {
     }
 }
 
-pub(super) fn hub(config: &Config, core: usize, secrets: &Secrets) -> hub::Options {
+pub(super) fn hub(
+    config: &Config,
+    core: usize,
+    partition: &Partition,
+    seed: u64,
+    log: &Log<DiskStorage>,
+) -> hub::Options {
     let limits = &config.limits;
     hub::Options {
         core,
-        partition: Partition::new(config.cores, secrets.seed),
-        codec: secrets.codec.clone(),
-        start: Seq(0),
+        partition: partition.clone(),
+        codec: log.codec.clone(),
+        start: log.report.start,
         deliver: match config.history.deliver {
             Deliver::Durable => hub::Deliver::Durable,
             Deliver::Eager => hub::Deliver::Eager,
         },
-        seed: secrets.seed,
+        seed,
         limits: hub::Limits {
             messages_per_minute: limits.messages_per_minute as usize,
             messages_per_second: limits.messages_per_second as usize,

@@ -1,0 +1,285 @@
+//! The event log's two threads, and what a core sees of them.
+//!
+//! The writer's thread takes batches of records from all cores and brings them to disk; how far it
+//! is stands in [`Marks`], and a core for which something changed is woken. The reader's thread
+//! answers cores that want to know or have something of what is kept, and does the chores between.
+//! A core never waits for either.
+//!
+//! Whatever the writer says that readers must know goes to the reader before the marks move: who saw
+//! a mark and then asks is answered by one that knows.
+
+mod decisions;
+mod marks;
+mod reader;
+mod upkeep;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use compact_str::CompactString;
+use tracing::error;
+
+use crate::counters::CoreStats;
+use crate::event::{RecordBatch, Seq};
+use crate::history::log::Log;
+use crate::history::retention::RetentionOptions;
+use crate::history::storage::{DiskFile, DiskStorage};
+use crate::history::writer::{Change, Levels};
+use crate::hub::keyed::Key;
+use crate::hub::reads::ReadRequest;
+use crate::hub::{Append, LogProgress};
+
+use super::clock::Clock;
+use super::event_loop::Letter;
+use super::mailbox::Control;
+
+pub use decisions::revocations_in_force;
+use marks::Marks;
+use reader::Reader;
+use upkeep::{Erasure, Upkeep};
+use writer::LogWriter;
+
+/// What the writer's thread is told.
+#[derive(Debug)]
+enum ToWriter {
+    /// Records of a core.
+    Append { core: usize, append: Append },
+    /// Decisions about tokens that are to be kept longer, if no other came after the first `known`.
+    Carry { batch: RecordBatch, known: u64 },
+    /// Nothing more comes: mark the log as closed.
+    Close,
+    /// Which segments will be unlinked.
+    Floor { first: u64, floor: Seq },
+    /// Begin a segment, with all that came before this in older ones.
+    Roll,
+    /// Room for a segment.
+    Spare(String, DiskFile),
+}
+
+/// What the reader's thread is told.
+#[derive(Debug)]
+enum ToReader {
+    /// Whether what was to be carried is on its way.
+    Carried(bool),
+    /// By the writer.
+    Change(Change),
+    /// Take a user's events out.
+    Erase(Erasure),
+    /// So many of a core's records are kept, and were told of.
+    Kept { core: usize, through: u64 },
+    /// What is on disk.
+    Levels(Levels),
+    /// A core asks.
+    Read { core: usize, request: ReadRequest },
+    /// A segment was begun; all that came before it was asked for is in older ones.
+    Rolled,
+}
+
+/// A core's end of both threads.
+#[derive(Clone, Debug)]
+pub struct LogPort {
+    core: usize,
+    marks: Arc<Marks>,
+    reader: Sender<ToReader>,
+    writer: Sender<ToWriter>,
+}
+
+impl LogPort {
+    /// How far the log is with this core's records.
+    pub fn progress(&self) -> LogProgress {
+        self.marks.progress(self.core)
+    }
+
+    /// Hands over records.
+    pub fn append(&self, append: Append) {
+        let core = self.core;
+        // A thread that is gone is one that was told to close: nothing more is acknowledged.
+        let _ = self.writer.send(ToWriter::Append { core, append });
+    }
+
+    /// Asks; `Letter::Read` brings the answer.
+    pub fn read(&self, request: ReadRequest) {
+        let core = self.core;
+        let _ = self.reader.send(ToReader::Read { core, request });
+    }
+
+    /// Takes all events of `user` out; `Letter::Erased` says that it is done.
+    pub fn erase(&self, connection: Key, user: CompactString) {
+        let core = self.core;
+        let _ = self.reader.send(ToReader::Erase(Erasure {
+            core,
+            connection,
+            user,
+        }));
+    }
+}
+
+/// What both threads are built with.
+pub struct LogParts {
+    /// The log, open.
+    pub log: Log<DiskStorage>,
+    /// How much of it is kept.
+    pub retention: RetentionOptions,
+    /// Bytes of a segment.
+    pub segment_bytes: u64,
+    /// The cores that use it.
+    pub cores: usize,
+    /// Their mailboxes.
+    pub mailboxes: Arc<Control<Letter>>,
+    /// Where both threads count.
+    pub stats: Arc<CoreStats>,
+    /// The clock of the process.
+    pub clock: Clock,
+}
+
+/// Both threads.
+#[derive(Debug)]
+pub struct LogThreads {
+    ports: Vec<LogPort>,
+    closer: LogCloser,
+    reader: JoinHandle<()>,
+    _lock: std::fs::File,
+}
+
+/// Closes the log.
+#[derive(Clone, Debug)]
+pub struct LogCloser {
+    writer: Sender<ToWriter>,
+    outcome: Arc<OnceLock<io::Result<()>>>,
+}
+
+impl LogThreads {
+    /// Starts them. Errors: the system's.
+    pub fn spawn(parts: LogParts) -> io::Result<Self> {
+        let LogParts {
+            log,
+            retention,
+            segment_bytes,
+            cores,
+            mailboxes,
+            stats,
+            clock,
+        } = parts;
+        let (to_writer, writer_inbox) = channel();
+        let (to_reader, reader_inbox) = channel();
+        let marks = Arc::new(Marks::new(cores, log.writer.levels_kept().reserve));
+        let outcome = Arc::new(OnceLock::new());
+        let levels = log.writer.levels_kept();
+        let upkeep = Upkeep::new(
+            retention,
+            segment_bytes,
+            log.codec,
+            levels,
+            to_writer.clone(),
+        );
+        let reader = Reader::new(
+            log.catalog,
+            upkeep,
+            reader_inbox,
+            cores,
+            Arc::clone(&mailboxes),
+            Arc::clone(&stats),
+            clock,
+        );
+        let port = |core| LogPort {
+            core,
+            marks: Arc::clone(&marks),
+            reader: to_reader.clone(),
+            writer: to_writer.clone(),
+        };
+        let ports = (0..cores).map(port).collect();
+        let writer = LogWriter::new(
+            log.writer,
+            writer_inbox,
+            to_reader,
+            Arc::clone(&marks),
+            mailboxes,
+            stats,
+            clock,
+        );
+        let told = Arc::clone(&outcome);
+        spawn("log-writer", move || {
+            // Set once, by the only writer.
+            let _ = told.set(writer.run());
+        })?;
+        let reader = spawn("log-reader", move || reader.run())?;
+        Ok(Self {
+            ports,
+            closer: LogCloser {
+                writer: to_writer,
+                outcome,
+            },
+            reader,
+            _lock: log.lock,
+        })
+    }
+
+    /// The ends for the cores, in their order.
+    pub fn ports(&self) -> &[LogPort] {
+        &self.ports
+    }
+
+    /// Closes the log from elsewhere.
+    pub fn closer(&self) -> LogCloser {
+        self.closer.clone()
+    }
+
+    /// Brings everything to disk and marks the log as closed, once the cores have ended.
+    /// Errors: the disk's; then the next start finds an unclean stop, and nothing worse.
+    pub fn close(self) -> io::Result<()> {
+        let Self {
+            ports,
+            closer,
+            reader,
+            _lock,
+        } = self;
+        drop(ports);
+        closer.begin();
+        let outcome = match closer.outcome.wait() {
+            Ok(()) => Ok(()),
+            Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+        };
+        drop(closer);
+        // It ends when nobody can ask any more.
+        let _ = reader.join();
+        outcome
+    }
+}
+
+impl LogCloser {
+    /// Closes it although cores may still run; what they hand over later is not kept, and not
+    /// acknowledged. Returns when that is done, or when the time is up.
+    pub fn close_within(&self, time: Duration) {
+        self.begin();
+        let pause = Duration::from_millis(5);
+        let mut left = time;
+        while self.outcome.get().is_none() && !left.is_zero() {
+            thread::sleep(pause);
+            left = left.saturating_sub(pause);
+        }
+    }
+
+    fn begin(&self) {
+        let _ = self.writer.send(ToWriter::Close);
+    }
+}
+
+// A panic in there ends the process: without these threads nothing is acknowledged any more.
+fn spawn(name: &'static str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.into()).spawn(move || {
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err() {
+            error!(
+                thread = name,
+                "the event log's state is broken: the process ends"
+            );
+            std::process::abort();
+        }
+    })
+}

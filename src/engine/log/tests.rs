@@ -1,0 +1,352 @@
+#![allow(clippy::unwrap_used)]
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::engine::mailbox::{Inbox, Wake, mesh};
+use crate::event::{Epoch, Event, LogIdentity, NumberedEvent, RecordCodec, Stream, StreamKind};
+use crate::history::log::{EpochRule, OpenOptions, OpenReport, open};
+use crate::history::storage::Storage as _;
+use crate::history::writer::{Durability, WriterOptions};
+use crate::hub::keyed::Keyed;
+use crate::hub::reads::{LogOutcome, Read, ReadAnswer, ReadWhat};
+
+const SEGMENT: u64 = 1 << 20;
+
+#[derive(Clone, Default)]
+struct Bell(Arc<AtomicUsize>);
+
+impl Wake for Bell {
+    fn wake(&self) -> io::Result<()> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+/// Both threads over a real folder, and one core's ends.
+struct Harness {
+    threads: LogThreads,
+    codec: RecordCodec,
+    report: OpenReport,
+    inbox: Inbox<Letter>,
+    bell: Bell,
+    stats: Arc<CoreStats>,
+    appended: u64,
+    heads: HashMap<String, Seq>,
+}
+
+impl Harness {
+    fn open(folder: &Path, durability: Durability) -> Self {
+        let retention = RetentionOptions {
+            age_max_ms: i64::MAX,
+            bytes_max: u64::MAX,
+        };
+        Self::open_with(folder, durability, retention)
+    }
+
+    fn open_with(folder: &Path, durability: Durability, retention: RetentionOptions) -> Self {
+        let storage = DiskStorage::create(folder).unwrap();
+        let options = OpenOptions {
+            writer: WriterOptions {
+                durability,
+                segment_bytes: SEGMENT,
+                cores: 1,
+            },
+            fresh: LogIdentity {
+                epoch: Epoch(7),
+                secret: [1, 2],
+            },
+            epoch: EpochRule::Keep,
+        };
+        let log = open(&storage, options).unwrap();
+        let bell = Bell::default();
+        let mesh = mesh(vec![Box::new(bell.clone()) as Box<dyn Wake>], 4);
+        let (_, inbox) = mesh.cores.into_iter().next().unwrap();
+        let (codec, report, stats) = (log.codec.clone(), log.report, Arc::default());
+        let threads = LogThreads::spawn(LogParts {
+            log,
+            retention,
+            segment_bytes: SEGMENT,
+            cores: 1,
+            mailboxes: Arc::new(mesh.control),
+            stats: Arc::clone(&stats),
+            clock: Clock::start(),
+        });
+        Self {
+            threads: threads.unwrap(),
+            codec,
+            heads: HashMap::new(),
+            report,
+            inbox,
+            bell,
+            stats,
+            appended: 0,
+        }
+    }
+
+    fn port(&self) -> &LogPort {
+        &self.threads.ports()[0]
+    }
+
+    fn append(&mut self, user: &str, data: &str) -> Seq {
+        let event = Event {
+            event_type: "a".into(),
+            user: Some(user.into()),
+            project: None,
+            session: None,
+            event_id: None,
+            timestamp_ms: 1,
+            data: Bytes::copy_from_slice(data.as_bytes()),
+            message_type: None,
+            tool_name: None,
+        };
+        let head = self.heads.entry(user.into()).or_insert(self.report.start);
+        let previous = std::mem::replace(head, head.next());
+        let seq = *head;
+        let numbered = NumberedEvent {
+            kind: StreamKind::User,
+            seq,
+            previous,
+            received_ms: Clock::start().now().wall_ms,
+            fingerprint: None,
+            event: &event,
+        };
+        let mut batch = RecordBatch::default();
+        batch.push_event(&self.codec, &numbered).unwrap();
+        self.hand_over(batch);
+        seq
+    }
+
+    fn hand_over(&mut self, batch: RecordBatch) {
+        self.appended += batch.entries.len() as u64;
+        let through = self.appended;
+        self.port().append(Append { through, batch });
+    }
+
+    fn wait_until_kept(&self) {
+        eventually(|| (self.port().progress().durable == self.appended).then_some(()));
+    }
+
+    fn letter(&mut self) -> Letter {
+        let inbox = &mut self.inbox;
+        eventually(|| {
+            let mut letter = None;
+            inbox.drain(1, |_, found| letter = Some(found));
+            letter
+        })
+    }
+
+    fn read(&mut self, user: &str, what: ReadWhat) -> Read {
+        let stream = Stream {
+            kind: StreamKind::User,
+            id: user.into(),
+        };
+        self.port().read(ReadRequest {
+            id: 5,
+            stream,
+            what,
+        });
+        match self.letter() {
+            Letter::Read(answer) => {
+                let ReadAnswer { id, result } = *answer;
+                assert_eq!(id, 5);
+                result.unwrap()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn events(&mut self, user: &str, kept: Option<(usize, u64)>) -> Vec<String> {
+        self.events_after(user, Seq(0), kept).0
+    }
+
+    // And up to where what follows them is missing.
+    fn events_after(
+        &mut self,
+        user: &str,
+        after: Seq,
+        kept: Option<(usize, u64)>,
+    ) -> (Vec<String>, Option<Seq>) {
+        let what = ReadWhat::Events {
+            after,
+            up_to: Seq::MAX,
+            bytes_max: 1 << 20,
+            kept,
+        };
+        match self.read(user, what) {
+            Read::Events {
+                events, missing, ..
+            } => {
+                let text = |data: &Bytes| String::from_utf8(data.to_vec()).unwrap();
+                let texts = events.iter().map(|event| text(&event.event.data));
+                (texts.collect(), missing.map(|missing| missing.to))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn eventually<T>(mut check: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(found) = check() {
+            return found;
+        }
+        assert!(Instant::now() < end, "it did not come to pass");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn what_is_kept_is_told_woken_for_read_and_there_after_a_close() {
+    for durability in [Durability::Fsync, Durability::Write, Durability::None] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut harness = Harness::open(folder.path(), durability);
+        let (first, second) = (harness.append("ada", "1"), harness.append("ada", "2"));
+        harness.wait_until_kept();
+        eventually(|| (harness.bell.0.load(Ordering::SeqCst) > 0).then_some(()));
+        let kept = Some((0, harness.appended));
+        assert_eq!(harness.events("ada", kept), ["1", "2"], "{durability:?}");
+        let resume = ReadWhat::Resume {
+            cursor: Some((Some(Epoch(7)), first)),
+            head: second,
+            kept,
+        };
+        let Read::Resume { outcome, earliest } = harness.read("ada", resume) else {
+            panic!("it was asked to resume");
+        };
+        let nothing_missing = LogOutcome::Replay {
+            missing: None,
+            lost: None,
+        };
+        assert_eq!((outcome, earliest), (Some(nothing_missing), Some(first)));
+        assert_eq!(harness.stats.counters.log_records_kept.value(), 2);
+        harness.threads.close().unwrap();
+        let again = Harness::open(folder.path(), durability);
+        assert!(again.report.is_clean && again.report.start > second);
+        again.threads.close().unwrap();
+    }
+}
+
+#[test]
+fn a_request_waits_for_records_that_are_on_their_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut harness = Harness::open(folder.path(), Durability::Fsync);
+    for round in 1..50 {
+        harness.append("ada", "x");
+        let kept = Some((0, harness.appended));
+        assert_eq!(harness.events("ada", kept).len(), round);
+    }
+    harness.threads.close().unwrap();
+}
+
+#[test]
+fn an_erased_user_is_gone_from_every_file_also_if_its_events_were_just_handed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut harness = Harness::open(folder.path(), Durability::Fsync);
+    let connection = Keyed::default().insert(());
+    let erase = |harness: &mut Harness| {
+        harness.port().erase(connection, "ada".into());
+        match harness.letter() {
+            Letter::Erased {
+                connection: to,
+                count,
+            } if to == connection => count,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(erase(&mut harness), 0, "nothing is in the log yet");
+    for _ in 0..20 {
+        harness.append("ada", "\"a secret of hers\"");
+        harness.append("bob", "\"his\"");
+    }
+    assert_eq!(erase(&mut harness), 20);
+    let storage = DiskStorage::existing(folder.path());
+    for name in storage.list().unwrap() {
+        let bytes = std::fs::read(folder.path().join(&name)).unwrap();
+        let has = |text: &[u8]| bytes.windows(text.len()).any(|part| part == text);
+        assert!(!has(b"a secret of hers"), "{name}");
+    }
+    assert_eq!(harness.events("bob", None).len(), 20);
+    assert!(harness.events("ada", None).is_empty());
+    let again = harness.append("ada", "\"again\"");
+    let kept = Some((0, harness.appended));
+    let (events, _) = harness.events_after("ada", Seq(again.0 - 1), kept);
+    assert_eq!(events.len(), 1, "she may go on");
+    harness.threads.close().unwrap();
+}
+
+#[test]
+fn old_segments_go_and_decisions_about_tokens_stay() {
+    use crate::auth::{Decision, Revocation, Target};
+    let folder = tempfile::tempdir().unwrap();
+    let retention = RetentionOptions {
+        age_max_ms: i64::MAX,
+        bytes_max: 3 * SEGMENT,
+    };
+    let mut harness = Harness::open_with(folder.path(), Durability::Write, retention);
+    let revoke = |jti: &str| {
+        Decision::Revoke(Revocation {
+            target: Target::Jti(jti.into()),
+            revoked_at_s: 1,
+            expires_at_s: None,
+        })
+    };
+    let undo = Decision::Undo(Target::Jti("undone".into()));
+    for decision in [revoke("kept"), revoke("undone"), undo] {
+        let mut batch = RecordBatch::default();
+        let payload = decision.encode();
+        batch.push_revocation(&harness.codec, &payload).unwrap();
+        harness.hand_over(batch);
+    }
+    let data = format!("\"{}\"", "x".repeat(100_000));
+    for _ in 0..60 {
+        harness.append("ada", &data);
+        harness.wait_until_kept();
+    }
+    let stats = Arc::clone(&harness.stats);
+    eventually(|| (stats.counters.log_segments.value() < 5).then_some(()));
+    let (events, missing) = harness.events_after("ada", Seq(0), None);
+    assert!(events.is_empty() && missing > Some(Seq(10)), "{missing:?}");
+    let (events, _) = harness.events_after("ada", missing.unwrap(), None);
+    assert!(!events.is_empty());
+    harness.threads.close().unwrap();
+    let storage = DiskStorage::existing(folder.path());
+    let options = OpenOptions {
+        writer: WriterOptions::default(),
+        fresh: LogIdentity {
+            epoch: Epoch(8),
+            secret: [3, 4],
+        },
+        epoch: EpochRule::Keep,
+    };
+    let mut log = open(&storage, options).unwrap();
+    let revocations = revocations_in_force(&mut log.catalog, 2).unwrap();
+    let held: Vec<_> = revocations.iter().map(|one| one.target).collect();
+    assert_eq!(held, [Target::Jti("kept".into())]);
+}
+
+#[test]
+fn a_log_can_be_closed_while_cores_still_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut harness = Harness::open(folder.path(), Durability::Fsync);
+    harness.append("ada", "1");
+    harness
+        .threads
+        .closer()
+        .close_within(Duration::from_secs(20));
+    let durable = harness.port().progress().durable;
+    harness.append("ada", "2");
+    assert_eq!(harness.port().progress().durable, durable);
+    harness.threads.close().unwrap();
+    assert!(
+        Harness::open(folder.path(), Durability::Fsync)
+            .report
+            .is_clean
+    );
+}

@@ -1,0 +1,266 @@
+//! The thread that writes the log: moves the writer on, and tells the reader and the cores.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::Duration;
+
+use tracing::{error, info, warn};
+
+use crate::counters::CoreStats;
+use crate::event::{RecordBatch, RecordContent};
+use crate::history::storage::DiskStorage;
+use crate::history::writer::{Change, Levels, Progress, Status, Step, Writer};
+use crate::limits::COMMIT_INTERVAL_NS;
+
+use super::marks::Marks;
+use super::{Clock, Control, Letter, ToReader, ToWriter};
+
+/// See the module.
+pub(super) struct LogWriter {
+    writer: Writer<DiskStorage>,
+    inbox: Receiver<ToWriter>,
+    reader: Sender<ToReader>,
+    marks: Arc<Marks>,
+    mailboxes: Arc<Control<Letter>>,
+    stats: Arc<CoreStats>,
+    clock: Clock,
+    // What was told last.
+    progress: Vec<Progress>,
+    levels: Levels,
+    status: Status,
+    // Decisions about tokens that were taken in.
+    decisions: u64,
+    roll: Roll,
+}
+
+/// How far a segment that was asked for is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Roll {
+    // What came before is written first.
+    Flushing,
+    None,
+    Wanted,
+}
+
+/// How long the writer has nothing to do.
+#[derive(Clone, Copy, Debug)]
+enum Pause {
+    None,
+    UntilMail,
+    UntilNs(u64),
+}
+
+impl LogWriter {
+    pub fn new(
+        writer: Writer<DiskStorage>,
+        inbox: Receiver<ToWriter>,
+        reader: Sender<ToReader>,
+        marks: Arc<Marks>,
+        mailboxes: Arc<Control<Letter>>,
+        stats: Arc<CoreStats>,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            progress: vec![Progress::default(); mailboxes.cores()],
+            levels: writer.levels_kept(),
+            status: writer.status(),
+            decisions: 0,
+            roll: Roll::None,
+            writer,
+            inbox,
+            reader,
+            marks,
+            mailboxes,
+            stats,
+            clock,
+        }
+    }
+
+    /// Writes until it is told to close. Errors: the log could not be closed.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut pause = Pause::None;
+        while self.take_mail(pause) {
+            pause = match self.writer.poll(self.clock.monotonic_ns()) {
+                Step::Idle(None) => Pause::UntilMail,
+                Step::Idle(Some(at_ns)) => Pause::UntilNs(at_ns),
+                Step::Began | Step::Failed | Step::Synced | Step::Wrote => Pause::None,
+            };
+            if self.advance_roll() {
+                pause = Pause::None;
+            }
+            self.tell();
+        }
+        self.writer.close()
+    }
+
+    // Returns `false` where nothing more comes.
+    fn take_mail(&mut self, pause: Pause) -> bool {
+        let first = match pause {
+            Pause::None => None,
+            Pause::UntilMail => match self.inbox.recv() {
+                Ok(mail) => Some(mail),
+                Err(_) => return false,
+            },
+            Pause::UntilNs(at_ns) => {
+                let left_ns = at_ns.saturating_sub(self.clock.monotonic_ns());
+                let left = Duration::from_nanos(left_ns);
+                if left_ns <= COMMIT_INTERVAL_NS {
+                    // What comes meanwhile is one group: nobody need wake this thread for each.
+                    thread::sleep(left);
+                    None
+                } else {
+                    match self.inbox.recv_timeout(left) {
+                        Ok(mail) => Some(mail),
+                        Err(RecvTimeoutError::Timeout) => None,
+                        Err(RecvTimeoutError::Disconnected) => return false,
+                    }
+                }
+            }
+        };
+        if first.is_some_and(|mail| !self.handle_mail(mail)) {
+            return false;
+        }
+        // What fails may take long: the cores are heard meanwhile.
+        let is_flushing = self.roll == Roll::Flushing && self.status == Status::Writing;
+        while !is_flushing && let Ok(mail) = self.inbox.try_recv() {
+            if !self.handle_mail(mail) {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn handle_mail(&mut self, mail: ToWriter) -> bool {
+        match mail {
+            ToWriter::Append { core, append } => {
+                self.decisions += decisions(&append.batch);
+                self.writer.push(core, append.through, append.batch);
+            }
+            ToWriter::Carry { batch, known } => {
+                // Or a decision would be overtaken by the older one that it undid.
+                let is_latest = known == self.decisions;
+                if is_latest {
+                    self.decisions += decisions(&batch);
+                    if !batch.is_empty() {
+                        self.writer.push_own(batch);
+                    }
+                }
+                self.tell_reader(ToReader::Carried(is_latest));
+            }
+            ToWriter::Close => return false,
+            ToWriter::Floor { first, floor } => self.writer.set_floor(first, floor),
+            ToWriter::Roll => self.roll = Roll::Flushing,
+            ToWriter::Spare(name, file) => self.writer.offer_spare(name, file),
+        }
+        true
+    }
+
+    // Begins a segment once all before is kept; tells whether the writer has something to do now.
+    fn advance_roll(&mut self) -> bool {
+        if self.roll != Roll::Flushing || self.writer.queued_bytes() > 0 {
+            return false;
+        }
+        self.roll = Roll::Wanted;
+        if !self.writer.roll() {
+            self.finish_roll();
+        }
+        true
+    }
+
+    fn finish_roll(&mut self) {
+        self.roll = Roll::None;
+        self.tell_reader(ToReader::Rolled);
+    }
+
+    fn tell_reader(&self, mail: ToReader) {
+        // It is there as long as this thread is.
+        let _ = self.reader.send(mail);
+    }
+
+    // The reader first: whoever sees a mark may ask it.
+    fn tell(&mut self) {
+        while let Some(change) = self.writer.poll_change() {
+            let has_begun = matches!(change, Change::Began(_));
+            if let Change::Kept { entries, .. } = &change {
+                let kept = &self.stats.counters.log_records_kept;
+                kept.add(entries.len() as u64);
+            }
+            self.tell_reader(ToReader::Change(change));
+            if has_begun && self.roll == Roll::Wanted {
+                self.finish_roll();
+            }
+        }
+        let is_general = self.tell_levels() | self.tell_status();
+        for core in 0..self.progress.len() {
+            if self.tell_progress(core) || is_general {
+                self.mailboxes.wake(core);
+            }
+        }
+        self.publish_stats();
+    }
+
+    fn tell_levels(&mut self) -> bool {
+        let levels = self.writer.levels_kept();
+        if levels == self.levels {
+            return false;
+        }
+        self.tell_reader(ToReader::Levels(levels));
+        let before = std::mem::replace(&mut self.levels, levels);
+        self.marks.set_reserve(levels.reserve);
+        levels.reserve != before.reserve
+    }
+
+    fn tell_status(&mut self) -> bool {
+        let status = self.writer.status();
+        let failure = self.writer.take_failure();
+        if std::mem::replace(&mut self.status, status) == status {
+            return false;
+        }
+        let error = failure.map(|failure| failure.to_string());
+        match status {
+            Status::Failing => error!(error, "the event log cannot be written: trying again"),
+            Status::Full => warn!(
+                error,
+                "the event log's disk is full: events are refused until there is room"
+            ),
+            Status::Writing => info!("the event log is written again"),
+        }
+        self.marks.set_status(status);
+        true
+    }
+
+    // Whether a core has reason to look.
+    fn tell_progress(&mut self, core: usize) -> bool {
+        let progress = self.writer.progress(core);
+        let before = std::mem::replace(&mut self.progress[core], progress);
+        let kept = |progress: Progress| progress.durable.min(progress.written);
+        if kept(progress) != kept(before) {
+            let through = kept(progress);
+            self.tell_reader(ToReader::Kept { core, through });
+        }
+        if progress != before {
+            self.marks.set_progress(core, progress);
+        }
+        kept(progress) != kept(before) || progress.durable != before.durable
+    }
+
+    fn publish_stats(&self) {
+        let (stats, counters) = (self.writer.stats(), &self.stats.counters);
+        counters.log_records.set(stats.records);
+        counters.log_bytes_written.set(stats.bytes_written);
+        counters.log_commits.set(stats.commits);
+        counters.log_syncs.set(stats.syncs);
+        counters.log_failures.set(stats.failures);
+        counters.log_queued.set(self.writer.queued_bytes() as u64);
+        let is_refusing = u64::from(self.status != Status::Writing);
+        counters.log_refusing.set(is_refusing);
+    }
+}
+
+fn decisions(batch: &RecordBatch) -> u64 {
+    let entries = batch.entries.iter();
+    let decisions = entries.filter(|entry| entry.content == RecordContent::Revocation);
+    decisions.count() as u64
+}

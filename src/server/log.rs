@@ -1,0 +1,154 @@
+//! Opens the event log as the configuration says, and takes from it what a process must know from
+//! its first event on.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+use tracing::{info, warn};
+
+use crate::auth::Revocations;
+use crate::config::{Config, Durability};
+use crate::engine::log::revocations_in_force;
+use crate::event::{LogIdentity, Partition};
+use crate::history::log::{EpochRule, Log, NewEpoch, OpenError, OpenOptions, OpenReport, open};
+use crate::history::retention::RetentionOptions;
+use crate::history::storage::DiskStorage;
+use crate::history::writer::{self, WriterOptions};
+use crate::hub::{KnownId, Now};
+use crate::limits::{DUPLICATE_WINDOW_MS, SEGMENT_BYTES};
+
+/// The log, and what it knows of before the start.
+pub(super) struct OpenLog {
+    pub log: Log<DiskStorage>,
+    pub revocations: Revocations,
+    /// Ids of late, for each core those of its streams.
+    pub ids: Vec<Vec<KnownId>>,
+}
+
+/// Why the event log cannot be opened. The operator's to solve.
+#[derive(Debug, Error)]
+#[error("the event log in {}: {error}: {}", folder.display(), advice(error))]
+pub struct LogError {
+    folder: PathBuf,
+    error: OpenError,
+}
+
+fn advice(error: &OpenError) -> &'static str {
+    match error {
+        OpenError::Io(_) => "data_dir must name a directory that can be read and written",
+        OpenError::Locked => "end that process, or name another data_dir",
+        OpenError::Version { .. } => "start a version that knows it, or name another data_dir",
+    }
+}
+
+/// Opens the log in `data_dir`. `fresh`: who it is if it is a new one.
+pub(super) fn open_log(
+    config: &Config,
+    fresh: LogIdentity,
+    partition: &Partition,
+    now: Now,
+) -> Result<OpenLog, LogError> {
+    let options = OpenOptions {
+        writer: WriterOptions {
+            durability: durability(config.history.durability),
+            segment_bytes: SEGMENT_BYTES,
+            cores: config.cores,
+        },
+        fresh,
+        epoch: EpochRule::Keep,
+    };
+    let opened = DiskStorage::create(&config.data_dir)
+        .map_err(OpenError::Io)
+        .and_then(|storage| {
+            let mut log = open(&storage, options)?;
+            let revocations = revocations_in_force(&mut log.catalog, now.wall_s())?;
+            let ids = seen_ids(config, &mut log, partition, now)?;
+            Ok(OpenLog {
+                log,
+                revocations,
+                ids,
+            })
+        });
+    opened.map_err(|error| LogError {
+        folder: config.data_dir.clone(),
+        error,
+    })
+}
+
+/// How much of the log is kept.
+pub(super) fn retention(config: &Config) -> RetentionOptions {
+    let hours = i64::try_from(config.history.age_max_hours).unwrap_or(i64::MAX);
+    RetentionOptions {
+        age_max_ms: hours.saturating_mul(60 * 60 * 1_000),
+        bytes_max: config.history.bytes_max,
+    }
+}
+
+fn durability(durability: Durability) -> writer::Durability {
+    match durability {
+        Durability::Fsync => writer::Durability::Fsync,
+        Durability::None => writer::Durability::None,
+        Durability::Write => writer::Durability::Write,
+    }
+}
+
+fn seen_ids(
+    config: &Config,
+    log: &mut Log<DiskStorage>,
+    partition: &Partition,
+    now: Now,
+) -> io::Result<Vec<Vec<KnownId>>> {
+    let since_ms = now.wall_ms.saturating_sub(DUPLICATE_WINDOW_MS as i64);
+    let count = config.history.dedup_ids_max.saturating_mul(config.cores);
+    let mut ids = vec![Vec::new(); config.cores];
+    for seen in log.catalog.seen_since(since_ms, count)? {
+        let core = partition.core_of(seen.stream.kind, &seen.stream.id);
+        ids[core].push(KnownId {
+            received_ms: seen.received_ms,
+            fingerprint: seen.fingerprint,
+        });
+    }
+    Ok(ids)
+}
+
+impl OpenLog {
+    /// Tells the operator what was found.
+    pub fn report(&self, config: &Config) {
+        let OpenReport {
+            is_clean,
+            new_epoch,
+            start,
+            cut_bytes,
+            recovered,
+            damaged,
+            headless,
+            unindexed,
+        } = self.log.report;
+        let epoch = self.log.codec.identity().epoch;
+        info!(
+            folder = %config.data_dir.display(),
+            %epoch,
+            %start,
+            is_clean,
+            segments = self.log.catalog.segments_len(),
+            bytes = self.log.catalog.bytes_len(),
+            recovered,
+            cut_bytes,
+            unindexed,
+            ids = self.ids.iter().map(Vec::len).sum::<usize>(),
+            revocations = self.revocations.len(),
+            "the event log is open"
+        );
+        if damaged + headless > 0 {
+            warn!(
+                damaged,
+                headless,
+                "parts of the event log cannot be read any more: sightline history verify names them"
+            );
+        }
+        if let Some(reason @ (NewEpoch::Backwards | NewEpoch::Lost)) = new_epoch {
+            warn!(%reason, "the event log begins a new epoch: cursors from before are reset");
+        }
+    }
+}
