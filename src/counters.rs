@@ -312,6 +312,12 @@ counters! {
     Gauge streams = "streams", "Streams that a core numbers and remembers.";
     Gauge interests = "interests", "Streams that a core's viewers follow on another core.";
 
+    Gauge catch_ups = "catch_ups", "Viewers' streams that are not live yet: what was missed is being sent.";
+    Counter events_replayed = "events_replayed_total", "Events sent because a viewer had missed them, or asked for them again.";
+    Counter ring_hits = "ring_hits_total", "Cursors that could be continued from memory.";
+    Counter ring_misses = "ring_misses_total", "Cursors for which the event log was asked.";
+    Gauge ring_bytes = "ring_bytes", "Bytes of recent events and frames in memory.";
+
     Counter mail_sent = "mail_sent_total", "Letters put into mailboxes of other cores.";
     Counter mail_received = "mail_received_total", "Letters taken from the own mailboxes.";
     Counter mail_full = "mail_full_total", "Letters kept back because a mailbox was full.";

@@ -151,6 +151,31 @@ pub const DUPLICATE_WINDOW_MS: u64 = 10 * 60 * 1_000;
 /// forgotten and folded into the floor, above which an unknown stream starts.
 pub const STREAMS_IDLE_MAX: usize = 1_000_000;
 
+/// Bytes of recent events and frames that one core keeps in memory, for viewers that come back.
+pub const RING_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bytes in an outbox above which a viewer is sent nothing more of what it has missed.
+pub const REPLAY_BYTES_IN_FLIGHT: usize = 256 * 1024;
+/// The same while the outboxes of the node hold half of what they may.
+pub const REPLAY_BYTES_IN_FLIGHT_CROWDED: usize = 16 * 1024;
+/// Bytes of missed events that one core hands out in one turn, over all viewers.
+pub const REPLAY_BYTES_PER_TURN: usize = 512 * 1024;
+/// Bytes of missed events that one viewer is handed before the next one has its turn.
+pub const REPLAY_BYTES_AT_ONCE: usize = 64 * 1024;
+/// Bytes of records asked of the event log at once.
+pub const READ_BYTES: usize = 256 * 1024;
+/// Reads of the event log that one core has under way; more wait.
+pub const READS_UNDER_WAY_MAX: usize = 32;
+/// Bytes of what was read that one core holds for those who want the same.
+pub const READ_BYTES_HELD_MAX: usize = 16 * 1024 * 1024;
+/// Reads of which it holds what they brought.
+pub const READS_HELD_MAX: usize = 64;
+/// Events that one `replay` brings where it does not say.
+pub const REPLAY_EVENTS_USUAL: usize = 1_000;
+/// Events that are looked at for one `replay`.
+pub const REPLAY_LOOKED_AT_MAX: usize = 10_000;
+/// `replay` messages of one viewer that wait for the one before.
+pub const REPLAYS_WAITING_MAX: usize = 100;
+
 /// Bytes of one record of the event log: enrichment may double an event.
 pub const RECORD_BYTES_MAX: usize = 4 * 1024 * 1024;
 const _: () = assert!(RECORD_BYTES_MAX >= 2 * EVENT_BYTES_MAX + ENVELOPE_BYTES_MAX);
@@ -191,6 +216,10 @@ const _: () = assert!(OUTBOX_BYTES_MIN >= 2 * (EVENT_BYTES_MAX + ENVELOPE_BYTES_
 pub const OUTBOX_BYTES_MIN: usize = 2 * (EVENT_BYTES_MAX + ENVELOPE_BYTES_MAX);
 const _: () = assert!(BODY_BYTES_MAX >= EVENT_BYTES_MAX);
 const _: () = assert!(SEGMENT_BYTES >= 2 * RECORD_BYTES_MAX as u64 && SEGMENT_BYTES < 1 << 31);
+// What was read waits for its reader, however many read at once.
+const _: () = assert!(READ_BYTES_HELD_MAX >= READS_UNDER_WAY_MAX * READ_BYTES);
+const _: () = assert!(READS_HELD_MAX >= READS_UNDER_WAY_MAX);
+const _: () = assert!(REPLAY_BYTES_IN_FLIGHT <= OUTBOX_BYTES_MIN / 4);
 const _: () = assert!(COMMIT_BYTES_MAX >= COMMIT_BYTES_TARGET as u64);
 const _: () = assert!(MAIL_BYTES_PENDING_MAX >= 2 * CHUNK_BYTES_TARGET + EVENT_BYTES_MAX);
 // A head may still be on its way when the handshake has used up its time.

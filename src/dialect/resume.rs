@@ -62,8 +62,8 @@ pub enum Outcome {
         from: Seq,
         /// The stream's head.
         to: Seq,
-        /// The first seq still held: replay begins here.
-        earliest: Seq,
+        /// The first seq still held, where any is.
+        earliest: Option<Seq>,
         /// What retention took.
         missing: SeqRange,
         /// What the viewer saw and an unclean stop then lost.
@@ -78,6 +78,20 @@ pub struct SeqRange {
     pub from: Seq,
     /// The last; at least `from`.
     pub to: Seq,
+}
+
+impl SeqRange {
+    /// The part of it up to `to`, where there is one.
+    #[must_use]
+    pub fn up_to(self, to: Seq) -> Option<Self> {
+        let to = self.to.min(to);
+        (self.from <= to).then_some(Self { to, ..self })
+    }
+
+    /// Whether all of `other` is in it.
+    pub fn contains(self, other: Self) -> bool {
+        self.from <= other.from && other.to <= self.to
+    }
 }
 
 impl Outcome {
@@ -160,7 +174,7 @@ impl From<Outcome> for Fields {
             } => Self {
                 from: Some(from),
                 to: Some(to),
-                earliest: Some(earliest),
+                earliest,
                 missing: Some(missing),
                 lost,
             },
@@ -242,7 +256,7 @@ mod tests {
             Outcome::Truncated {
                 from,
                 to,
-                earliest: Seq(20),
+                earliest: Some(Seq(20)),
                 missing: range(11, 19),
                 lost: None,
             },

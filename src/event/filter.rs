@@ -164,24 +164,15 @@ pub struct EventKeys {
     pub tool_name: Option<CompactString>,
 }
 
-impl From<Event> for EventKeys {
-    fn from(event: Event) -> Self {
-        let Event {
-            event_type,
-            user,
-            project,
-            session,
-            message_type,
-            tool_name,
-            ..
-        } = event;
+impl From<&Event> for EventKeys {
+    fn from(event: &Event) -> Self {
         Self {
-            event_type,
-            user,
-            project,
-            session,
-            message_type,
-            tool_name,
+            event_type: event.event_type.clone(),
+            user: event.user.clone(),
+            project: event.project.clone(),
+            session: event.session.clone(),
+            message_type: event.message_type.clone(),
+            tool_name: event.tool_name.clone(),
         }
     }
 }

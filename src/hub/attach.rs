@@ -15,6 +15,7 @@ use crate::dialect::{
 };
 use crate::event::{Filter, Seq, StreamKind, SubscriptionKey};
 
+use super::catch_up::CatchUp;
 use super::keyed::Key;
 use super::rows::{name, row};
 use super::streams::{Attached, StreamSlot};
@@ -70,6 +71,7 @@ impl Hub {
         {
             self.detach(key, last);
         }
+        self.give_up_all(key);
         if let Some(viewer) = self.peers.viewer_mut(key) {
             viewer.operations.clear();
             let subscriptions = std::mem::take(&mut viewer.subscriptions);
@@ -130,14 +132,10 @@ impl Hub {
             let error = ServerMessage::SubscriptionError { id, code, message };
             return self.peers.push_message(now, key, &error);
         }
-        if let Some(cursor) = &cursor {
-            self.take_cursor(key, cursor.clone());
-        }
-        let before = self.attached_streams(key);
         self.install(key, added.iter().cloned());
         self.reconcile(now, key);
         let after = self.attached_streams(key);
-        let mut rows = self.later_rows(key, &before, &after);
+        let mut rows = self.begun_rows(key);
         if let Some(cursor) = cursor {
             rows.extend(self.unreached_rows(key, |stream| cursor.seq(stream).is_some()));
         }
@@ -172,7 +170,7 @@ impl Hub {
         );
     }
 
-    fn check_added(&self, key: Key, added: &[Subscription]) -> Result<(), (&'static str, String)> {
+    pub(super) fn check_added(&self, key: Key, added: &[Subscription]) -> Result<(), (&'static str, String)> {
         let Some(peer) = self.peers.find(key) else {
             return Ok(());
         };
@@ -242,7 +240,7 @@ impl Hub {
         self.stats.counters.subscriptions.sub(gone.len() as u64);
         self.reconcile(now, key);
         let after = self.attached_streams(key);
-        let added = self.later_rows(key, &before, &after);
+        let added = self.begun_rows(key);
         let removed: Vec<StreamName<'_>> = before
             .iter()
             .filter(|(target, _)| after.iter().all(|(kept, _)| kept != target))
@@ -315,6 +313,7 @@ impl Hub {
                 self.detach(key, index);
             }
         }
+        self.give_up_unless(key, |slot| wanted.iter().any(|(kept, _)| *kept == slot));
         for (slot, wanted) in wanted {
             // Fanning out what came before may find that this very viewer does not keep up.
             if self.is_open(key) {
@@ -323,10 +322,39 @@ impl Hub {
         }
     }
 
-    // Attaches the viewer at the stream's head, or changes what it takes from there on.
+    // Attaches the viewer at the stream's head, or at what it has missed before; or changes what it
+    // takes from there on.
     pub(super) fn attach(&mut self, now: Now, key: Key, slot: StreamSlot, filters: Wanted) {
         // What was numbered before goes to those who were attached before.
         self.fan_out(now, slot);
+        let Some(head) = self.streams.state(slot).map(|state| state.head) else {
+            return;
+        };
+        if let Some(catch_up) = self.catch_up_mut(key, slot) {
+            return catch_up.change(head, filters);
+        }
+        let Some(viewer) = self.peers.viewer(key) else {
+            return;
+        };
+        let mut places = viewer.attachments.iter();
+        let place = places.find(|place| place.stream == slot).copied();
+        let variant = viewer.variant;
+        match (place, self.facts_of(key, slot)) {
+            (Some(place), _) => {
+                if let Some(state) = self.streams.state_mut(slot) {
+                    let list = &mut state.live_mut().attached[variant.index()];
+                    list[place.position].filters = filters;
+                }
+            }
+            (None, Some(facts)) if let Some(start) = facts.start() => {
+                self.fall_behind(key, CatchUp::new(&facts, start, head, filters));
+            }
+            (None, _) => self.attach_live(key, slot, filters),
+        }
+    }
+
+    // Attaches the viewer at the stream's head, all up to which was fanned out.
+    pub(super) fn attach_live(&mut self, key: Key, slot: StreamSlot, filters: Wanted) {
         let Some(viewer) = self.peers.viewer_mut(key) else {
             return;
         };
@@ -334,30 +362,21 @@ impl Hub {
             return;
         };
         let list = &mut state.live_mut().attached[viewer.variant.index()];
-        match viewer
-            .attachments
-            .iter()
-            .find(|attachment| attachment.stream == slot)
-        {
-            Some(attachment) => list[attachment.position].filters = filters,
-            None => {
-                if viewer.attachments.is_empty() {
-                    viewer.attachments.reserve_exact(1);
-                }
-                viewer.attachments.push(Attachment {
-                    stream: slot,
-                    position: list.len(),
-                });
-                if list.is_empty() {
-                    // Most streams are followed by one viewer.
-                    list.reserve_exact(1);
-                }
-                list.push(Attached {
-                    viewer: key,
-                    filters,
-                });
-            }
+        if viewer.attachments.is_empty() {
+            viewer.attachments.reserve_exact(1);
         }
+        viewer.attachments.push(Attachment {
+            stream: slot,
+            position: list.len(),
+        });
+        if list.is_empty() {
+            // Most streams are followed by one viewer.
+            list.reserve_exact(1);
+        }
+        list.push(Attached {
+            viewer: key,
+            filters,
+        });
     }
 
     pub(super) fn detach(&mut self, key: Key, index: usize) {

@@ -7,6 +7,7 @@ use crate::wire::close::CloseReason;
 use crate::wire::frame::encode_close;
 
 use super::keyed::Key;
+use super::rows::Place;
 use super::streams::StreamSlot;
 use super::{Hub, Now};
 
@@ -55,15 +56,15 @@ impl Hub {
             return;
         }
         let undelivered = self.peers.undelivered(key);
-        let before_lost = |slot: StreamSlot, head: Seq| {
+        let before_lost = |slot: StreamSlot, place: Place| {
             let lost = undelivered
                 .iter()
                 .chain(&blocked)
                 .filter(|(stream, _)| *stream == slot);
             lost.map(|(_, seq)| Seq(seq.0 - 1))
-                .chain([head])
+                .chain([place.queued])
                 .min()
-                .unwrap_or(head)
+                .unwrap_or(place.queued)
         };
         let positions = self.positions(key, before_lost);
         self.peers.discard(key);

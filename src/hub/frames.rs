@@ -7,6 +7,8 @@
 //! The deflated twin of a frame is that frame's text alone, in a deflate stream of its own: no
 //! stream ever holds two events, and so never the data of two users.
 
+use std::rc::Rc;
+
 use bytes::Bytes;
 
 use crate::dialect::{StreamName, encode_event};
@@ -83,7 +85,14 @@ impl Variants {
         self.0 == 0
     }
 
-    fn has(self, variant: Variant) -> bool {
+    /// What both have.
+    #[must_use]
+    pub fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Whether `variant` is here.
+    pub fn has(self, variant: Variant) -> bool {
         self.0 & 1 << variant.0 != 0
     }
 }
@@ -104,6 +113,8 @@ pub struct FrameMeta {
 pub struct FrameBatch {
     /// The stream, as the core that holds the batch numbers its streams.
     pub stream: StreamSlot,
+    /// The encodings in which every frame is here.
+    pub variants: Variants,
     /// One entry a frame.
     pub metas: Vec<FrameMeta>,
     /// The frames of each variant, joined; empty where nobody wanted it. A twin of which no frame
@@ -136,14 +147,57 @@ impl FrameBatch {
 
     /// Bytes of all variants: what the batch costs in a mailbox.
     pub fn bytes_len(&self) -> usize {
-        let is_shared = |variant: Variant| {
-            let plain = &self.bytes[Variant::plain(variant.dialect()).index()];
-            variant.is_deflated() && plain.as_ptr() == self.bytes[variant.index()].as_ptr()
-        };
         Variant::all()
-            .filter(|variant| !is_shared(*variant))
+            .filter(|variant| !self.is_plain_twin(*variant))
             .map(|variant| self.bytes[variant.index()].len())
             .sum()
+    }
+
+    /// The bytes of frames `first..end` in `variant`.
+    pub fn range(&self, variant: Variant, first: usize, end: usize) -> (u32, u32) {
+        (self.start(variant, first), self.start(variant, end))
+    }
+
+    // Whether the bytes of this variant are the plain one's.
+    fn is_plain_twin(&self, variant: Variant) -> bool {
+        let plain = &self.bytes[Variant::plain(variant.dialect()).index()];
+        variant.is_deflated() && plain.as_ptr() == self.bytes[variant.index()].as_ptr()
+    }
+
+    /// The frames of all `parts`, one behind the other; `None` where there are none. All are in the
+    /// same variants.
+    pub fn join(parts: &[Rc<Self>]) -> Option<Self> {
+        let first = parts.first()?;
+        let variants = first.variants;
+        debug_assert!(parts.iter().all(|part| part.variants == variants));
+        let mut bytes: [Bytes; VARIANTS] = Default::default();
+        for variant in Variant::all().filter(|variant| variants.has(*variant)) {
+            let plain = Variant::plain(variant.dialect());
+            let is_shared = variants.has(plain) && parts.iter().all(|p| p.is_plain_twin(variant));
+            bytes[variant.index()] = if is_shared {
+                bytes[plain.index()].clone()
+            } else {
+                let pieces = parts.iter().map(|part| &part.bytes[variant.index()][..]);
+                Bytes::from(pieces.collect::<Vec<_>>().concat())
+            };
+        }
+        let mut metas = Vec::with_capacity(parts.iter().map(|part| part.metas.len()).sum());
+        let mut before = [0; VARIANTS];
+        for part in parts {
+            metas.extend(part.metas.iter().map(|meta| FrameMeta {
+                ends: std::array::from_fn(|index| before[index] + meta.ends[index]),
+                ..meta.clone()
+            }));
+            before = metas.last().map_or(before, |meta| meta.ends);
+        }
+        Some(Self {
+            stream: first.stream,
+            variants,
+            metas,
+            bytes,
+            received_ns: first.received_ns,
+            numbered_ns: first.numbered_ns,
+        })
     }
 }
 
@@ -152,6 +206,8 @@ impl FrameBatch {
 pub struct BatchBuilder {
     metas: Vec<FrameMeta>,
     bytes: [Vec<u8>; VARIANTS],
+    // The encodings of every event so far; `None` before the first.
+    variants: Option<Variants>,
     // The twins of which a frame was deflated.
     deflated: Variants,
     received_ns: u64,
@@ -159,14 +215,14 @@ pub struct BatchBuilder {
 }
 
 /// One event with all that its envelope says beside it.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Numbered<'a> {
     /// The stream's name in envelopes.
     pub stream: StreamName<'a>,
     /// Its number.
     pub seq: Seq,
     /// The event.
-    pub event: Event,
+    pub event: &'a Event,
     /// When it was received and numbered, in nanoseconds of the monotonic clock.
     pub received_ns: u64,
     /// See `received_ns`.
@@ -180,6 +236,8 @@ impl BatchBuilder {
             self.received_ns = numbered.received_ns;
             self.numbered_ns = numbered.numbered_ns;
         }
+        let all = self.variants.unwrap_or(variants);
+        self.variants = Some(all.intersection(variants));
         let mut text = std::mem::take(&mut encoder.scratch);
         for dialect in Dialect::ALL {
             let (plain, twin) = (Variant::plain(dialect), Variant::deflated(dialect));
@@ -188,7 +246,7 @@ impl BatchBuilder {
             }
             text.clear();
             let Numbered { stream, seq, .. } = numbered;
-            encode_event(dialect, stream, seq, &numbered.event, &mut text);
+            encode_event(dialect, stream, seq, numbered.event, &mut text);
             if variants.has(plain) {
                 encode_text(&mut self.bytes[plain.index()], &text);
             }
@@ -225,6 +283,7 @@ impl BatchBuilder {
         let Self {
             metas,
             bytes,
+            variants,
             deflated,
             received_ns,
             numbered_ns,
@@ -239,6 +298,7 @@ impl BatchBuilder {
         }
         (!metas.is_empty()).then_some(FrameBatch {
             stream,
+            variants: variants.unwrap_or_default(),
             metas,
             bytes,
             received_ns,
@@ -260,8 +320,8 @@ mod tests {
     /// What the rig's encoder deflates, with its threshold of 1,000 bytes.
     const LONG: usize = 2_000;
 
-    fn numbered(seq: u64, data: String) -> Numbered<'static> {
-        let event = Event {
+    fn event(data: String) -> Event {
+        Event {
             event_type: "a".into(),
             user: Some("ada".into()),
             project: Some("7".into()),
@@ -271,13 +331,6 @@ mod tests {
             data: Bytes::from(data),
             message_type: None,
             tool_name: None,
-        };
-        Numbered {
-            stream: StreamName::Project("7"),
-            seq: Seq(seq),
-            event,
-            received_ns: seq * 10,
-            numbered_ns: seq * 100,
         }
     }
 
@@ -289,11 +342,14 @@ mod tests {
             .fold(Variants::default(), Variants::with);
         let (mut builder, mut encoder) = (BatchBuilder::default(), encoder());
         for (seq, len) in (1..).zip(lens) {
-            builder.push(
-                variants,
-                numbered(seq, format!("\"{}\"", "x".repeat(*len))),
-                &mut encoder,
-            );
+            let numbered = Numbered {
+                stream: StreamName::Project("7"),
+                seq: Seq(seq),
+                event: &event(format!("\"{}\"", "x".repeat(*len))),
+                received_ns: seq * 10,
+                numbered_ns: seq * 100,
+            };
+            builder.push(variants, numbered, &mut encoder);
         }
         assert_eq!(builder.first_seq(), Some(Seq(1)));
         builder.finish(slot()).expect("it holds frames")

@@ -2,21 +2,25 @@
 //! gets every frame after the head that the owner answers, under the generation of that interest.
 //! Here too an operation of a viewer waits until all the streams that it reaches are ready.
 
+use std::rc::Rc;
+
 use compact_str::CompactString;
 
 use crate::event::{Seq, StreamKind};
 use crate::limits::ATTACH_TIMEOUT_MS;
 
+use super::facts::Facts;
 use super::frames::{Variant, Variants};
 use super::keyed::Key;
 use super::mail::Mail;
-use super::streams::{Interest, StreamSlot};
+use super::streams::{Interest, Pending, StreamSlot};
 use super::subscriptions::{Subscription, Target, plan};
 use super::viewer::{Operation, Waiting};
 use super::{Hub, Now};
 
 impl Hub {
-    // Makes sure that the front operation's streams are ready. `false`: it waits, or there is none.
+    // Makes sure that the front operation's streams are ready, and what becomes of their cursors
+    // known. `false`: it waits, or there is none.
     pub(super) fn prepare(&mut self, now: Now, key: Key) -> bool {
         let Some(viewer) = self.peers.viewer(key) else {
             return false;
@@ -26,62 +30,103 @@ impl Hub {
             return false;
         }
         if viewer.waiting.is_none() {
-            let streams = self.streams_of_front(key);
-            for slot in &streams {
-                if let Some(state) = self.streams.state_mut(*slot) {
-                    state.live_mut().waiters.push(key);
-                }
-                self.ask_owner(*slot, variant);
-            }
-            let deadline_ms = now.ms() + ATTACH_TIMEOUT_MS;
-            if let Some(viewer) = self.peers.viewer_mut(key) {
-                viewer.waiting = Some(Box::new(Waiting {
-                    streams,
-                    deadline_ms,
-                }));
-            }
-            self.peers.schedule(key, deadline_ms);
+            self.begin_waiting(now, key, variant);
         }
-        let waiting = self
-            .peers
-            .viewer(key)
-            .and_then(|viewer| viewer.waiting.as_ref());
-        waiting.is_some_and(|waiting| {
-            waiting
-                .streams
-                .iter()
-                .all(|slot| self.is_ready(*slot, variant))
-        })
+        let waiting = |hub: &Self| {
+            let viewer = hub.peers.viewer(key)?;
+            let waiting = viewer.waiting.as_ref()?;
+            let mut streams = waiting.streams.iter();
+            let are_ready = streams.all(|slot| hub.is_ready(*slot, variant));
+            are_ready.then_some(waiting.asked)
+        };
+        if waiting(self).is_none() {
+            return false;
+        }
+        self.judge_cursors(key);
+        waiting(self) == Some(0)
     }
 
-    // The streams of other cores that the plan reaches once the front operation is carried out.
-    pub(super) fn streams_of_front(&mut self, key: Key) -> Vec<StreamSlot> {
+    fn begin_waiting(&mut self, now: Now, key: Key, variant: Variant) {
+        let (streams, begun) = self.streams_of_front(key);
+        for slot in &streams {
+            if let Some(state) = self.streams.state_mut(*slot) {
+                state.live_mut().waiters.push(key);
+            }
+            if !self.streams.is_owned(*slot) {
+                self.ask_owner(*slot, variant);
+            }
+        }
+        let deadline_ms = now.ms() + ATTACH_TIMEOUT_MS;
+        if let Some(viewer) = self.peers.viewer_mut(key) {
+            viewer.waiting = Some(Box::new(Waiting {
+                streams,
+                facts: begun.into_iter().map(Facts::new).collect(),
+                is_judged: false,
+                asked: 0,
+                deadline_ms,
+            }));
+        }
+        self.peers.schedule(key, deadline_ms);
+    }
+
+    // Of the streams that the plan reaches once the front operation is carried out, those that must be
+    // held for it, since another core owns them or they begin; and those that begin.
+    fn streams_of_front(&mut self, key: Key) -> (Vec<StreamSlot>, Vec<StreamSlot>) {
+        let none = (Vec::new(), Vec::new());
         let Some(peer) = self.peers.find(key) else {
-            return Vec::new();
+            return none;
         };
         let Some(viewer) = peer.viewer() else {
-            return Vec::new();
+            return none;
         };
+        let claims = Rc::clone(&peer.details.claims);
         let mut subscriptions = viewer.subscriptions.clone();
-        let mut projects = peer.details.claims.projects.clone();
+        let mut projects = claims.projects.clone();
         match viewer.operations.front() {
             Some(Operation::Establish { initial }) => subscriptions.extend(initial.clone()),
             Some(Operation::Refresh { claims, .. }) => projects = claims.projects.clone(),
-            Some(Operation::Subscribe { filters, .. }) => {
-                subscriptions.extend(filters.iter().cloned().map(Subscription::allowed));
-            }
-            Some(Operation::Unsubscribe { .. }) | None => return Vec::new(),
-        }
-        let mut slots = Vec::new();
-        for (target, _) in plan(&subscriptions, &projects) {
-            if let Target::Project(id) = target {
-                let slot = self.streams.find_or_insert(StreamKind::Project, &id);
-                if !self.streams.is_owned(slot) {
-                    slots.push(slot);
+            Some(Operation::Subscribe {
+                filters, cursor, ..
+            }) => {
+                let filters = filters.iter().cloned();
+                let added: Vec<Subscription> = filters.map(Subscription::allowed).collect();
+                // It will be refused in its turn, and reaches nothing.
+                if self.check_added(key, &added).is_err() {
+                    return none;
+                }
+                subscriptions.extend(added);
+                if let Some(cursor) = cursor.clone() {
+                    self.take_cursor(key, cursor);
                 }
             }
+            Some(Operation::Unsubscribe { .. }) | None => return none,
         }
-        slots
+        let (mut held, mut begun) = none;
+        for (target, _) in plan(&subscriptions, &projects) {
+            let (kind, id) = match &target {
+                Target::Own => (StreamKind::User, &claims.sub),
+                Target::Project(id) => (StreamKind::Project, id),
+                Target::User(_) => continue,
+            };
+            let slot = self.streams.find_or_insert(kind, id);
+            let is_new = !self.is_attached(key, slot);
+            if is_new || !self.streams.is_owned(slot) {
+                held.push(slot);
+            }
+            if is_new {
+                begun.push(slot);
+            }
+        }
+        (held, begun)
+    }
+
+    // Whether the stream is live for the viewer, or will be once it has caught up.
+    fn is_attached(&self, key: Key, slot: StreamSlot) -> bool {
+        self.peers.viewer(key).is_some_and(|viewer| {
+            let mut live = viewer.attachments.iter();
+            let mut behind = viewer.behind.iter().flat_map(|behind| &behind.streams);
+            live.any(|place| place.stream == slot) || behind.any(|place| place.slot == slot)
+        })
     }
 
     // Asks the owner core for frames in this variant, unless it has been asked.
@@ -115,7 +160,10 @@ impl Hub {
         );
     }
 
-    pub(super) fn is_ready(&self, slot: StreamSlot, variant: Variant) -> bool {
+    fn is_ready(&self, slot: StreamSlot, variant: Variant) -> bool {
+        if self.streams.is_owned(slot) {
+            return true;
+        }
         let live = self
             .streams
             .state(slot)
@@ -133,19 +181,38 @@ impl Hub {
             return;
         };
         for slot in waiting.streams {
-            if let Some(live) = self
-                .streams
-                .state_mut(slot)
-                .and_then(|state| state.live.as_mut())
-                && let Some(at) = live.waiters.iter().position(|waiter| *waiter == key)
-            {
-                live.waiters.swap_remove(at);
-            }
+            self.drop_waiter(slot, key);
             self.release_stream(slot);
         }
     }
 
+    // Takes one of the viewer's places among those who need the stream.
+    pub(super) fn drop_waiter(&mut self, slot: StreamSlot, key: Key) {
+        let state = self.streams.state_mut(slot);
+        if let Some(live) = state.and_then(|state| state.live.as_mut())
+            && let Some(at) = live.waiters.iter().position(|waiter| *waiter == key)
+        {
+            live.waiters.swap_remove(at);
+        }
+    }
+
     pub(super) fn release_stream(&mut self, slot: StreamSlot) {
+        // What came in this turn has nobody to go to; who comes back may want it.
+        if let Some(pending) = self.streams.take_unwanted(slot) {
+            let Pending { frames, events } = *pending;
+            if let Some(batch) = frames.finish(slot) {
+                let through = self.appended();
+                self.rings
+                    .push_batch(slot, &Rc::new(batch), events, through);
+            }
+        }
+        if !self.streams.is_owned(slot) {
+            return self.release_foreign(slot);
+        }
+        self.streams.release(slot);
+    }
+
+    fn release_foreign(&mut self, slot: StreamSlot) {
         if let Some((project, owner, generation)) = self.streams.release(slot) {
             self.send(
                 owner,
@@ -154,6 +221,10 @@ impl Hub {
                     generation,
                 },
             );
+        }
+        if self.streams.state(slot).is_none() {
+            self.rings.remove(slot);
+            self.reads.forget(slot);
         }
     }
 
@@ -168,6 +239,7 @@ impl Hub {
         let slot = self.streams.find_or_insert(StreamKind::Project, &project);
         // What was numbered before is older than the head that is answered.
         self.fan_out(now, slot);
+        let through = self.appended();
         let Some(state) = self.streams.state_mut(slot) else {
             return;
         };
@@ -186,6 +258,7 @@ impl Hub {
                 generation,
                 variants,
                 head,
+                through,
             },
         );
     }
@@ -207,7 +280,7 @@ impl Hub {
             live.interests
                 .retain(|interest| interest.core != from || interest.generation != generation);
         }
-        self.streams.release(slot);
+        self.release_stream(slot);
     }
 
     pub(super) fn handle_interested(
@@ -215,7 +288,7 @@ impl Hub {
         now: Now,
         project: &CompactString,
         (generation, variants): (u32, Variants),
-        head: Seq,
+        (head, through): (Seq, u64),
     ) {
         let Some(slot) = self.streams.find(StreamKind::Project, project) else {
             return;
@@ -234,6 +307,7 @@ impl Hub {
             return;
         }
         live.remote.answered = Some((generation, variants));
+        live.remote.through = through;
         debug_assert!(state.head <= head, "an owner never goes back");
         state.head = head;
         let mut waiters = live.waiters.clone();
@@ -286,9 +360,12 @@ mod tests {
         rig.carry(0, 1);
         publish(&mut rig, publisher, &project);
         rig.settle();
+        // Both frames came before the log had said what it has of the stream.
         let said = rig.read(viewer);
-        assert_eq!(said[0]["data"]["resume"][1]["to"], 1);
-        assert_eq!(seqs(&said), [2]);
+        assert_eq!(said[0]["data"]["resume"][1]["to"], 2);
+        publish(&mut rig, publisher, &project);
+        rig.settle();
+        assert_eq!(seqs(&rig.read(viewer)), [3]);
     }
 
     #[test]

@@ -135,6 +135,16 @@ impl Ledger {
         self.progress.status
     }
 
+    /// Records of this core so far.
+    pub fn appended(&self) -> u64 {
+        self.appended
+    }
+
+    /// How many of them are kept.
+    pub fn durable(&self) -> u64 {
+        self.progress.durable
+    }
+
     /// Whether one more event may be numbered.
     pub fn has_room(&self) -> bool {
         // A stream goes on at most a level above the highest, and two may do so at once.

@@ -35,6 +35,8 @@ pub enum Mail {
         generation: u32,
         /// The frames, at least in the variants that were asked for.
         batch: Box<FrameBatch>,
+        /// The log keeps their events once it keeps so many records of the owner core.
+        through: u64,
     },
     /// A core with viewers of a project to the project's owner core: send frames from now on.
     Interest {
@@ -55,6 +57,8 @@ pub enum Mail {
         variants: Variants,
         /// The last seq given before the first frame that will be sent.
         head: Seq,
+        /// The log keeps all up to there once it keeps so many records of the owner core.
+        through: u64,
     },
     /// No event follows from this core: it drains.
     NoMoreEvents,

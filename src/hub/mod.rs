@@ -8,12 +8,14 @@
 mod admin;
 mod admission;
 mod attach;
+mod catch_up;
 mod closing;
 mod command;
 mod drain;
 pub mod duplicates;
 mod echo;
 pub mod encoder;
+mod facts;
 pub mod frames;
 mod heartbeat;
 mod interest;
@@ -29,6 +31,7 @@ mod rate;
 pub mod reads;
 #[cfg(test)]
 mod rig;
+pub mod ring;
 mod route;
 mod rows;
 mod streams;
@@ -46,7 +49,9 @@ use crate::auth::{Revocations, Verifier};
 
 use crate::counters::{CoreStats, Stages};
 use crate::event::{Epoch, Filter, Parser, Partition, RecordCodec, Seq};
-use crate::limits::{MAIL_BYTES_PENDING_MAX, NACK_BYTES_QUEUED_MAX, STREAMS_IDLE_MAX};
+use crate::limits::{
+    MAIL_BYTES_PENDING_MAX, NACK_BYTES_QUEUED_MAX, RING_BYTES_MAX, STREAMS_IDLE_MAX,
+};
 
 pub use admission::{Refused, ViewerRequest, refusal_of};
 pub use duplicates::KnownId;
@@ -58,6 +63,7 @@ pub use route::Outgoing;
 
 use admin::PendingAsk;
 use admission::GivingWay;
+use catch_up::Waking;
 use drain::Drain;
 use duplicates::Duplicates;
 use encoder::Encoder;
@@ -67,6 +73,8 @@ use mail::Answer;
 use peers::Peers;
 use publisher::{Outcome, Publisher, Request};
 use rate::ByteRate;
+use reads::Reads;
+use ring::Rings;
 use route::Waiting;
 use streams::{StreamSlot, Streams};
 
@@ -134,6 +142,8 @@ pub struct Bounds {
     pub mail_bytes_pending_max: usize,
     /// Bytes of acks and nacks that wait for one publisher, above which it is not parsed.
     pub nack_bytes_queued_max: usize,
+    /// Bytes of recent events and frames that are kept in memory.
+    pub ring_bytes_max: usize,
     /// Streams without subscriber that are remembered one by one.
     pub streams_idle_max: usize,
 }
@@ -143,6 +153,7 @@ impl Default for Bounds {
         Self {
             mail_bytes_pending_max: MAIL_BYTES_PENDING_MAX,
             nack_bytes_queued_max: NACK_BYTES_QUEUED_MAX,
+            ring_bytes_max: RING_BYTES_MAX,
             streams_idle_max: STREAMS_IDLE_MAX,
         }
     }
@@ -190,6 +201,10 @@ pub struct Hub {
     trust: Trust,
     peers: Peers,
     streams: Streams,
+    rings: Rings,
+    reads: Reads,
+    // Who is behind and can go on.
+    waking: Waking,
     duplicates: Duplicates,
     ledger: Ledger,
     publishers: Keyed<Publisher>,
@@ -231,8 +246,11 @@ impl Hub {
         let unkept_max = limits.ingest_bytes_in_flight_max as usize / (2 * cores);
         let (partition, start) = (options.partition.clone(), options.start);
         Self {
-            peers: Peers::new(Arc::clone(&stats), encoder, limits.outbox_bytes_max, seed),
+            peers: Peers::new(Arc::clone(&stats), encoder, limits, seed),
             streams: Streams::new(core, partition, start, STREAMS_IDLE_MAX, seed),
+            rings: Rings::new(RING_BYTES_MAX, seed),
+            reads: Reads::default(),
+            waking: Waking::default(),
             duplicates: Duplicates::new(limits.dedup_ids_max, seed),
             ledger: Ledger::new(options.codec.clone(), start, unkept_max),
             publishers: Keyed::default(),
@@ -265,6 +283,7 @@ impl Hub {
     pub fn with_bounds(mut self, bounds: Bounds) -> Self {
         self.bounds = bounds;
         self.streams.set_idle_max(bounds.streams_idle_max);
+        self.rings.set_bytes_max(bounds.ring_bytes_max);
         self
     }
 
@@ -280,6 +299,7 @@ impl Hub {
         self.admit_waiting_submissions(now);
         self.trust.revocations.handle_tick(now.wall_s());
         self.fan_out_touched(now);
+        self.catch_up(now);
         self.close_overfull(now);
         self.send_acks();
         self.check_giving_way(now);
@@ -287,6 +307,7 @@ impl Hub {
         self.shed_outboxes(now);
         self.advance_drain(now);
         self.streams.forget_idle();
+        self.rings.evict(self.durable());
         self.publish_gauges(now);
     }
 
@@ -317,6 +338,16 @@ impl Hub {
         &self.trust
     }
 
+    /// Records that this core has given to the log.
+    pub fn appended(&self) -> u64 {
+        self.ledger.appended()
+    }
+
+    /// How many of them the log keeps.
+    pub fn durable(&self) -> u64 {
+        self.ledger.durable()
+    }
+
     /// How long stages took.
     pub fn stages_mut(&mut self) -> &mut Stages {
         &mut self.stages
@@ -338,6 +369,7 @@ impl Hub {
             || !self.acks_due.is_empty()
             || !self.actions.is_empty()
             || self.ledger.has_records()
+            || self.can_catch_up()
             || self.can_judge_waiting()
             || self.can_admit_waiting()
             || self.can_go_on()
@@ -361,6 +393,7 @@ impl Hub {
         counters
             .duplicates_span_ms
             .set(self.duplicates.span_ms(now.ms()));
+        counters.ring_bytes.set(self.rings.bytes() as u64);
         counters
             .revocations
             .set(self.trust.revocations.len() as u64);

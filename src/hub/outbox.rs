@@ -36,6 +36,8 @@ enum Chunk {
     Shared {
         batch: Rc<FrameBatch>,
         variant: Variant,
+        // Sent as it came, and not long after: how long it took is looked at.
+        is_live: bool,
         start: u32,
         end: u32,
     },
@@ -83,8 +85,29 @@ impl Outbox {
         first: usize,
         last: usize,
     ) {
-        let start = batch.start(variant, first);
-        let end = batch.metas[last].ends[variant.index()];
+        let range = batch.range(variant, first, last + 1);
+        self.push_range(batch, variant, range, true);
+    }
+
+    /// The same of frames that were missed: they are old, whoever writes them.
+    pub fn push_missed(
+        &mut self,
+        batch: &Rc<FrameBatch>,
+        variant: Variant,
+        first: usize,
+        last: usize,
+    ) {
+        let range = batch.range(variant, first, last + 1);
+        self.push_range(batch, variant, range, false);
+    }
+
+    fn push_range(
+        &mut self,
+        batch: &Rc<FrameBatch>,
+        variant: Variant,
+        (start, end): (u32, u32),
+        is_live: bool,
+    ) {
         self.bytes += (end - start) as usize;
         if let Some(Chunk::Shared {
             batch: back,
@@ -100,6 +123,7 @@ impl Outbox {
         self.chunks.push_back(Chunk::Shared {
             batch: Rc::clone(batch),
             variant,
+            is_live,
             start,
             end,
         });
@@ -160,7 +184,7 @@ impl Outbox {
         Some(&chunk.bytes()[self.front_offset..])
     }
 
-    /// Takes `written` bytes off the front. `on_batch` sees each shared chunk that is now written.
+    /// Takes `written` bytes off the front. `on_batch` sees each live chunk that is now written.
     pub fn handle_written(
         &mut self,
         written: usize,
@@ -188,7 +212,12 @@ impl Outbox {
                     ..
                 }
             );
-            if let Chunk::Shared { batch, .. } = front {
+            if let Chunk::Shared {
+                batch,
+                is_live: true,
+                ..
+            } = front
+            {
                 on_batch(batch);
             }
             self.chunks.pop_front();
@@ -237,11 +266,15 @@ impl Outbox {
             })
     }
 
-    /// When the oldest shared frame that still waits was numbered, in monotonic nanoseconds.
+    /// When the oldest live frame that still waits was numbered, in monotonic nanoseconds.
     pub fn oldest_numbered_ns(&self) -> Option<u64> {
         self.chunks.iter().find_map(|chunk| match chunk {
-            Chunk::Own { .. } => None,
-            Chunk::Shared { batch, .. } => Some(batch.numbered_ns),
+            Chunk::Shared {
+                batch,
+                is_live: true,
+                ..
+            } => Some(batch.numbered_ns),
+            Chunk::Own { .. } | Chunk::Shared { .. } => None,
         })
     }
 
@@ -276,6 +309,7 @@ impl Outbox {
         let Some(Chunk::Shared {
             batch,
             variant,
+            is_live,
             start,
             end,
         }) = self.chunks.front_mut()
@@ -294,6 +328,7 @@ impl Outbox {
             let rest = Chunk::Shared {
                 batch: Rc::clone(batch),
                 variant: *variant,
+                is_live: *is_live,
                 start: cut,
                 end: *end,
             };
@@ -366,6 +401,7 @@ impl Chunk {
                 variant,
                 start,
                 end,
+                ..
             } => &batch.bytes[variant.index()][*start as usize..*end as usize],
         }
     }
@@ -415,23 +451,21 @@ mod tests {
     fn batch(first: u64, count: u64) -> Rc<FrameBatch> {
         let mut builder = BatchBuilder::default();
         for seq in first..first + count {
+            let event = Event {
+                event_type: "a".into(),
+                user: Some("u".into()),
+                project: None,
+                session: None,
+                event_id: None,
+                timestamp_ms: 0,
+                data: bytes::Bytes::from(format!("\"{}\"", "x".repeat(seq as usize * 37 % 200))),
+                message_type: None,
+                tool_name: None,
+            };
             let numbered = Numbered {
                 stream: StreamName::Own,
                 seq: Seq(seq),
-                event: Event {
-                    event_type: "a".into(),
-                    user: Some("u".into()),
-                    project: None,
-                    session: None,
-                    event_id: None,
-                    timestamp_ms: 0,
-                    data: bytes::Bytes::from(format!(
-                        "\"{}\"",
-                        "x".repeat(seq as usize * 37 % 200)
-                    )),
-                    message_type: None,
-                    tool_name: None,
-                },
+                event: &event,
                 received_ns: seq,
                 numbered_ns: seq,
             };

@@ -11,6 +11,7 @@ use crate::auth::Claims;
 use crate::counters::{CoreStats, Role as CountedRole};
 use crate::dialect::{ServerMessage, encode_message};
 use crate::event::Seq;
+use crate::limits::{REPLAY_BYTES_IN_FLIGHT, REPLAY_BYTES_IN_FLIGHT_CROWDED};
 use crate::wire::close::CloseReason;
 use crate::wire::frame::{Control, Data, encode_control, encode_data};
 
@@ -22,6 +23,7 @@ use super::outbox::{Gone, Outbox, OwnKind};
 use super::streams::StreamSlot;
 use super::users::{UserSlot, Users};
 use super::viewer::Viewer;
+use super::Limits;
 
 /// All WebSocket connections of one core.
 #[derive(Debug)]
@@ -33,12 +35,17 @@ pub struct Peers {
     pub(super) encoder: Encoder,
     stats: Arc<CoreStats>,
     outbox_bytes_max: usize,
+    outbox_bytes_total: usize,
+    // Bytes in an outbox above which its viewer is sent nothing more of what it has missed.
+    replay_bytes_max: usize,
     // Deadlines that moved nearer, for the engine's wheel.
     deadlines: Vec<(Key, u64)>,
     // Unwritten bytes of all outboxes.
     outbox_bytes: usize,
     // Peers whose own messages found no room.
     overfull: Vec<Key>,
+    // Viewers that may be sent more of what they have missed.
+    with_room: Vec<Key>,
 }
 
 /// One WebSocket connection. What fan-out and flush touch stands here, two cache lines of it: a
@@ -56,6 +63,8 @@ pub struct Peer {
     closing: Option<Closing>,
     is_dirty: bool,
     is_lagging: bool,
+    // More of what it has missed follows once the outbox has room.
+    awaits_room: bool,
     frames_written: u64,
     // When its entry in the engine's wheel fires; `u64::MAX`: it has none.
     timer_ms: u64,
@@ -119,6 +128,25 @@ pub(super) enum PingState {
     Queued(u64),
     /// It was written then; silence counts from here.
     Written(u64),
+}
+
+/// What an outbox takes of what its viewer has missed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Room {
+    bytes: usize,
+    is_empty: bool,
+}
+
+impl Room {
+    /// Takes room for a frame, where there is some. An empty outbox takes a frame of any size.
+    pub fn try_take(&mut self, bytes: usize) -> bool {
+        let has_room = bytes <= self.bytes || self.is_empty;
+        if has_room {
+            self.bytes = self.bytes.saturating_sub(bytes);
+            self.is_empty = false;
+        }
+        has_room
+    }
 }
 
 /// What a new connection brings.
@@ -201,7 +229,7 @@ impl Peers {
     pub fn new(
         stats: Arc<CoreStats>,
         encoder: Encoder,
-        outbox_bytes_max: usize,
+        limits: &Limits,
         seed: u64,
     ) -> Self {
         Self {
@@ -209,10 +237,13 @@ impl Peers {
             users: Users::new(seed),
             encoder,
             stats,
-            outbox_bytes_max,
+            outbox_bytes_max: limits.outbox_bytes_max,
+            outbox_bytes_total: limits.outbox_bytes_total,
+            replay_bytes_max: REPLAY_BYTES_IN_FLIGHT.min(limits.outbox_bytes_max / 4),
             deadlines: Vec::new(),
             outbox_bytes: 0,
             overfull: Vec::new(),
+            with_room: Vec::new(),
         }
     }
 
@@ -240,6 +271,7 @@ impl Peers {
             closing: None,
             is_dirty: false,
             is_lagging: false,
+            awaits_room: false,
             frames_written: 0,
             timer_ms: u64::MAX,
         });
@@ -345,6 +377,52 @@ impl Peers {
         peer.outbox.push_shared(batch, variant, first, last);
         self.handle_pushed(key, bytes, last - first + 1);
         true
+    }
+
+    /// Queues frames `first..=last` of a batch that the viewer has missed. Whoever sends these asks
+    /// `replay_room` before.
+    pub fn push_missed(
+        &mut self,
+        key: Key,
+        batch: &Rc<FrameBatch>,
+        variant: Variant,
+        first: usize,
+        last: usize,
+    ) {
+        let Some(peer) = self.find_open_mut(key) else {
+            return;
+        };
+        let (start, end) = batch.range(variant, first, last + 1);
+        peer.outbox.push_missed(batch, variant, first, last);
+        self.stats
+            .counters
+            .events_replayed
+            .add((last - first + 1) as u64);
+        self.handle_pushed(key, (end - start) as usize, last - first + 1);
+    }
+
+    /// How much of what it has missed a viewer may be sent now, while other cores' outboxes hold
+    /// `foreign_bytes`.
+    pub fn replay_room(&self, key: Key, foreign_bytes: usize) -> Room {
+        let Some(outbox) = self.find(key).map(Peer::outbox) else {
+            return Room::default();
+        };
+        let is_crowded = self.outbox_bytes + foreign_bytes > self.outbox_bytes_total / 2;
+        let bytes_max = match is_crowded {
+            true => self.replay_bytes_max.min(REPLAY_BYTES_IN_FLIGHT_CROWDED),
+            false => self.replay_bytes_max,
+        };
+        Room {
+            bytes: bytes_max.saturating_sub(outbox.bytes()),
+            is_empty: outbox.is_empty(),
+        }
+    }
+
+    /// The viewer is to be sent more of what it has missed once its outbox has room for it.
+    pub fn await_room(&mut self, key: Key) {
+        if let Some(peer) = self.find_open_mut(key) {
+            peer.awaits_room = true;
+        }
     }
 
     /// Queues a message of the server to a viewer, in order; before `connection_established` none.
@@ -495,6 +573,10 @@ impl Peers {
         if is_pinged {
             peer.details.pulse.ping = PingState::Written(now.ms());
         }
+        if peer.awaits_room && peer.outbox.bytes() <= self.replay_bytes_max / 2 {
+            peer.awaits_room = false;
+            self.with_room.push(key);
+        }
         self.outbox_bytes -= gone.bytes;
         let counters = &self.stats.counters;
         counters.outbox_bytes.sub(gone.bytes as u64);
@@ -533,6 +615,16 @@ impl Peers {
     /// A peer whose own messages found no room.
     pub fn poll_overfull(&mut self) -> Option<Key> {
         self.overfull.pop()
+    }
+
+    /// A viewer whose outbox has room again for what it has missed.
+    pub fn poll_with_room(&mut self) -> Option<Key> {
+        self.with_room.pop()
+    }
+
+    /// Whether there is such a viewer.
+    pub fn has_with_room(&self) -> bool {
+        !self.with_room.is_empty()
     }
 
     /// A deadline that the engine's wheel must know: `handle_deadline` is due for the connection.

@@ -1,8 +1,19 @@
-//! What a core asks of the event log for its viewers. Plain data goes out and comes in; who reads
-//! the log, and where, is not known here.
+//! What a core asks of the event log for its viewers, and what the answers brought. Plain data goes
+//! out and comes in; who reads the log, and where, is not known here.
+//!
+//! Of one stream one read of events is under way at a time, whoever wants it, and what it brought is
+//! held for a while: viewers that have missed the same cost one read, and those who want different
+//! parts of it meet at its end.
+
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::dialect::SeqRange;
 use crate::event::{Epoch, Seq, StoredEvent, Stream};
+use crate::limits::{READ_BYTES, READ_BYTES_HELD_MAX, READS_HELD_MAX, READS_UNDER_WAY_MAX};
+
+use super::keyed::Key;
+use super::ring::Chunk;
+use super::streams::StreamSlot;
 
 /// Something to be read from the event log. It is answered once, whatever becomes of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,12 +102,172 @@ pub enum LogOutcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadFailed;
 
-impl super::Hub {
-    /// The next thing to be read from the event log.
-    pub fn poll_read(&mut self) -> Option<ReadRequest> {
-        None
+/// The reads of one core.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    last_id: u64,
+    requests: VecDeque<ReadRequest>,
+    facts: BTreeMap<u64, (Key, StreamSlot)>,
+    events: BTreeMap<StreamSlot, UnderWay>,
+    held: VecDeque<Held>,
+}
+
+/// A read of events that is not answered.
+#[derive(Debug)]
+pub(super) struct UnderWay {
+    id: u64,
+    after: Seq,
+    up_to: Seq,
+    pub viewers: Vec<Key>,
+}
+
+/// What a read has brought.
+#[derive(Debug)]
+pub(super) struct Held {
+    stream: StreamSlot,
+    pub chunk: Chunk,
+    // Follows the chunk and cannot be had.
+    missing: Option<SeqRange>,
+}
+
+/// Where to go on after a seq, by what was read.
+#[derive(Debug)]
+pub(super) enum Found<'a> {
+    /// With these events.
+    Chunk(&'a mut Chunk),
+    /// After these, which cannot be had.
+    Missing(SeqRange),
+}
+
+/// Whose answer it is.
+#[derive(Debug)]
+pub(super) enum Asker {
+    /// The viewer that wants to know what becomes of its cursor.
+    Facts(Key, StreamSlot),
+    /// Everybody who wants these events.
+    Events(StreamSlot, UnderWay),
+}
+
+impl Reads {
+    /// The next request for the log.
+    pub fn poll(&mut self) -> Option<ReadRequest> {
+        self.requests.pop_front()
     }
 
-    /// The event log has answered.
-    pub fn handle_read(&mut self, _now: super::Now, _answer: ReadAnswer) {}
+    /// Whether no further read of events may be under way.
+    pub fn is_full(&self) -> bool {
+        self.events.len() >= READS_UNDER_WAY_MAX
+    }
+
+    /// Asks what becomes of a viewer's cursor.
+    pub fn ask_facts(&mut self, viewer: Key, slot: StreamSlot, stream: Stream, what: ReadWhat) {
+        let id = self.request(stream, what);
+        self.facts.insert(id, (viewer, slot));
+    }
+
+    /// Asks for events on behalf of a viewer, unless those of the stream are being read already: then
+    /// it waits for these. `false`: too many reads are under way.
+    #[must_use]
+    pub fn ask_events(
+        &mut self,
+        viewer: Key,
+        slot: StreamSlot,
+        stream: &Stream,
+        (after, up_to): (Seq, Seq),
+        kept: Kept,
+    ) -> bool {
+        if let Some(under_way) = self.events.get_mut(&slot) {
+            under_way.viewers.push(viewer);
+            return true;
+        }
+        if self.is_full() {
+            return false;
+        }
+        let id = self.request(
+            stream.clone(),
+            ReadWhat::Events {
+                after,
+                up_to,
+                bytes_max: READ_BYTES,
+                kept,
+            },
+        );
+        let under_way = UnderWay {
+            id,
+            after,
+            up_to,
+            viewers: vec![viewer],
+        };
+        self.events.insert(slot, under_way);
+        true
+    }
+
+    /// Whose answer this is; `None` where nobody waits for it.
+    pub fn take_asker(&mut self, id: u64) -> Option<Asker> {
+        if let Some((viewer, slot)) = self.facts.remove(&id) {
+            return Some(Asker::Facts(viewer, slot));
+        }
+        let is_asked = |under_way: &&UnderWay| under_way.id == id;
+        let slot = self.events.iter().find(|(_, read)| is_asked(read))?.0;
+        let slot = *slot;
+        let under_way = self.events.remove(&slot)?;
+        Some(Asker::Events(slot, under_way))
+    }
+
+    /// Holds what a read has brought.
+    pub fn hold(
+        &mut self,
+        stream: StreamSlot,
+        under_way: &UnderWay,
+        events: Vec<StoredEvent>,
+        missing: Option<SeqRange>,
+        is_done: bool,
+    ) {
+        let last = events.last().map_or(under_way.after, |last| last.seq);
+        let last = match is_done && missing.is_none() {
+            true => under_way.up_to,
+            false => last,
+        };
+        let events = events.into_iter().map(|stored| (stored.seq, stored.event));
+        let chunk = Chunk::of_events(under_way.after, last, events.collect());
+        self.held.push_back(Held {
+            stream,
+            chunk,
+            missing,
+        });
+        // Frames were made of some since.
+        let bytes = |held: &Held| held.chunk.bytes();
+        let mut held_bytes: usize = self.held.iter().map(bytes).sum();
+        while self.held.len() > READS_HELD_MAX || held_bytes > READ_BYTES_HELD_MAX {
+            let oldest = self.held.pop_front();
+            held_bytes -= oldest.as_ref().map_or(held_bytes, bytes);
+        }
+    }
+
+    /// What follows `after` by what was read; `None` where that was not read, or is not held any more.
+    pub fn find(&mut self, stream: StreamSlot, after: Seq) -> Option<Found<'_>> {
+        let held = self.held.iter_mut().find(|held| {
+            let chunk = &held.chunk;
+            let is_at_hole = chunk.last() == after && held.missing.is_some();
+            held.stream == stream
+                && chunk.after() <= after
+                && (after < chunk.last() || is_at_hole)
+        })?;
+        Some(match held.missing {
+            Some(missing) if held.chunk.last() == after => Found::Missing(missing),
+            _ => Found::Chunk(&mut held.chunk),
+        })
+    }
+
+    /// Forgets what was read of a stream.
+    pub fn forget(&mut self, stream: StreamSlot) {
+        self.held.retain(|held| held.stream != stream);
+    }
+
+    fn request(&mut self, stream: Stream, what: ReadWhat) -> u64 {
+        self.last_id += 1;
+        let id = self.last_id;
+        self.requests.push_back(ReadRequest { id, stream, what });
+        id
+    }
 }

@@ -1,6 +1,8 @@
 //! Hubs under test: a clock turned by hand, mail carried by hand, and peers whose outboxes are read
 //! as the messages that a client would see.
 
+mod reader;
+
 use std::collections::HashMap;
 use std::io::IoSlice;
 use std::rc::Rc;
@@ -25,10 +27,13 @@ use super::frames::Variant;
 use super::keyed::Key;
 use super::mail::Ack;
 use super::peers::Arrival;
+use super::reads::ReadRequest;
 use super::{
     Action, Bounds, Compression, Deliver, Hub, Limits, LogProgress, LogStatus, Now, Options, Trust,
     ViewerRequest, Work,
 };
+
+pub use reader::PlainLog;
 
 pub const WALL_MS: i64 = 1_800_000_000_000;
 pub const EPOCH: Epoch = Epoch(0xe0);
@@ -48,6 +53,13 @@ pub struct Rig {
     pub now: Now,
     /// What each core's log has; everything is kept at once unless it `is_slow`.
     pub logs: Vec<Log>,
+    /// All that was given to these, for those who read it.
+    pub plain: PlainLog,
+    /// Whether reads are answered only by `answer_reads`.
+    pub holds_reads: bool,
+    /// Reads that are not answered, by core.
+    pub reads: Vec<(usize, ReadRequest)>,
+    bounds: Bounds,
     connections: u64,
 }
 
@@ -87,6 +99,10 @@ impl Rig {
             hubs: hubs.collect(),
             stats: stats.clone(),
             logs: stats.iter().map(|_| Log::new()).collect(),
+            plain: PlainLog::new(cores),
+            holds_reads: false,
+            reads: Vec::new(),
+            bounds,
             now: Now {
                 monotonic_ns: 1_000_000_000,
                 wall_ms: WALL_MS,
@@ -109,10 +125,12 @@ impl Rig {
         let (hub, log) = (&mut self.hubs[core], &mut self.logs[core]);
         while let Some(append) = hub.poll_append(self.now) {
             log.through = append.through;
+            self.plain.take_in(&append.batch);
             log.batches.push(append.batch);
         }
         if log.progress.status == LogStatus::Writing {
             (log.progress.written, log.progress.durable) = (log.through, log.through);
+            self.plain.kept[core] = log.through;
         }
         hub.handle_log_progress(self.now, log.progress);
     }
@@ -142,6 +160,42 @@ impl Rig {
             self.hubs[core].handle_turn_end(self.now, 0);
             self.keep_unless_slow(core);
         }
+        if !self.holds_reads {
+            self.answer_reads();
+        }
+    }
+
+    /// Answers what was asked of the log, as far as that has what it must have before. Returns
+    /// whether there was anything.
+    pub fn answer_reads(&mut self) -> bool {
+        for (core, hub) in self.hubs.iter_mut().enumerate() {
+            let asked = std::iter::from_fn(|| hub.poll_read());
+            self.reads.extend(asked.map(|request| (core, request)));
+        }
+        let asked = std::mem::take(&mut self.reads);
+        let before = asked.len();
+        for (core, request) in asked {
+            match self.plain.answer(&request) {
+                Some(answer) => self.hubs[core].handle_read(self.now, answer),
+                None => self.reads.push((core, request)),
+            }
+        }
+        self.reads.len() < before
+    }
+
+    /// The process ends and another one goes on with the same log, above all that was given.
+    pub fn restart(&mut self, adjust: impl Fn(&mut Options)) {
+        let start = Seq(self.plain.highest().0 + 1).level_above();
+        let fresh = Self::with(self.hubs.len(), self.bounds, |options| {
+            options.start = start;
+            adjust(options);
+        });
+        let plain = std::mem::take(&mut self.plain);
+        let now = self.now;
+        *self = Self { now, ..fresh };
+        let cores = self.hubs.len();
+        self.plain = plain;
+        self.plain.kept = vec![0; cores];
     }
 
     /// Carries what `from` has for `to`.
@@ -156,11 +210,13 @@ impl Rig {
         let cores = self.hubs.len();
         loop {
             self.turn();
+            let is_reading = !self.holds_reads && self.answer_reads();
+            let is_behind = self.hubs.iter().any(Hub::can_catch_up);
             let pairs = (0..cores).flat_map(|from| (0..cores).map(move |to| (from, to)));
             let waiting: Vec<_> = pairs
                 .filter(|(from, to)| self.hubs[*from].has_mail(*to))
                 .collect();
-            if waiting.is_empty() {
+            if waiting.is_empty() && !is_reading && !is_behind {
                 return;
             }
             for (from, to) in waiting {
@@ -209,7 +265,8 @@ impl Rig {
         self.ask_for(claims, Variant::plain(dialect), query)
     }
 
-    fn ask_for(
+    /// The same in this variant.
+    pub fn ask_for(
         &mut self,
         claims: Claims,
         variant: Variant,

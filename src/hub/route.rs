@@ -18,7 +18,7 @@ use super::frames::{FrameBatch, Numbered, Variant};
 use super::keyed::Key;
 use super::ledger::{Append, Deliver, Due, HeldEvent, LogProgress};
 use super::mail::{Ack, Mail, Receipt, Submission};
-use super::streams::{Attached, StreamSlot};
+use super::streams::{Attached, Pending, StreamSlot};
 use super::users::UserSlot;
 use super::{Hub, Now};
 
@@ -99,7 +99,8 @@ impl Hub {
                 project,
                 generation,
                 batch,
-            } => self.handle_frames(now, &project, generation, *batch),
+                through,
+            } => self.handle_frames(now, &project, (generation, through), *batch),
             Mail::Interest {
                 project,
                 generation,
@@ -112,7 +113,8 @@ impl Hub {
                 generation,
                 variants,
                 head,
-            } => self.handle_interested(now, &project, (generation, variants), head),
+                through,
+            } => self.handle_interested(now, &project, (generation, variants), (head, through)),
             Mail::NoMoreEvents => self.drain.handle_no_more_events(from),
             Mail::NoMoreFrames => self.drain.handle_no_more_frames(from),
             Mail::Publish(submissions) => self.handle_submissions(now, from, submissions),
@@ -313,28 +315,30 @@ impl Hub {
         event: Event,
         received_ns: u64,
     ) {
+        let through = self.appended();
         let Some(state) = self.streams.state_mut(slot) else {
             return;
         };
         state.head = seq;
-        let Some(live) = state.live.as_mut() else {
-            return;
+        let live = state.live.as_mut().map(|live| (live.variants(), live));
+        let Some((variants, live)) = live.filter(|(variants, _)| !variants.is_empty()) else {
+            // Whoever took what came before in this turn is gone.
+            self.fan_out(now, slot);
+            return self.rings.push_event(slot, seq, event, through);
         };
-        let variants = live.variants();
-        if variants.is_empty() {
-            return;
-        }
-        let stream = StreamName::from(&state.name);
         let numbered = Numbered {
-            stream,
+            stream: StreamName::from(&state.name),
             seq,
-            event,
+            event: &event,
             received_ns,
             numbered_ns: now.monotonic_ns,
         };
         let pending = live.pending.get_or_insert_default();
-        pending.push(variants, numbered, &mut self.peers.encoder);
-        let is_full = pending.bytes_len() >= CHUNK_BYTES_TARGET;
+        pending
+            .frames
+            .push(variants, numbered, &mut self.peers.encoder);
+        pending.events.push((seq, event));
+        let is_full = pending.frames.bytes_len() >= CHUNK_BYTES_TARGET;
         if !std::mem::replace(&mut live.touched, true) {
             self.touched.push(slot);
         }
@@ -362,14 +366,18 @@ impl Hub {
 
     // Hands the frames of this turn to the subscribers here and to the cores that are interested.
     pub(super) fn fan_out(&mut self, now: Now, slot: StreamSlot) {
+        let through = self.appended();
         let Some(state) = self.streams.state_mut(slot) else {
             return;
         };
         let Some(live) = state.live.as_mut() else {
             return;
         };
-        let pending = live.pending.take();
-        let Some(batch) = pending.and_then(|pending| pending.finish(slot)) else {
+        let Some(pending) = live.pending.take() else {
+            return;
+        };
+        let Pending { frames, events } = *pending;
+        let Some(batch) = frames.finish(slot) else {
             return;
         };
         for interest in live.interests.clone() {
@@ -380,10 +388,13 @@ impl Hub {
                 project,
                 generation: interest.generation,
                 batch: Box::new(batch.clone()),
+                through,
             };
             self.send(interest.core, mail);
         }
-        self.deliver(now, slot, &Rc::new(batch));
+        let batch = Rc::new(batch);
+        self.rings.push_batch(slot, &batch, events, through);
+        self.deliver(now, slot, &batch);
     }
 
     // Frames of another core's stream: they count where they serve the present interest.
@@ -391,7 +402,7 @@ impl Hub {
         &mut self,
         now: Now,
         project: &CompactString,
-        generation: u32,
+        (generation, through): (u32, u64),
         mut batch: FrameBatch,
     ) {
         let Some(slot) = self.streams.find(StreamKind::Project, project) else {
@@ -400,17 +411,27 @@ impl Hub {
         let Some(state) = self.streams.state_mut(slot) else {
             return;
         };
-        let answered = state.live.as_ref().and_then(|live| live.remote.answered);
-        if answered.is_none_or(|(answered, _)| answered != generation) {
+        let Some(live) = state.live.as_mut() else {
+            return;
+        };
+        if live
+            .remote
+            .answered
+            .is_none_or(|(answered, _)| answered != generation)
+        {
             return;
         }
+        live.remote.through = through;
         debug_assert!(
             state.head < batch.metas[0].seq,
             "frames come in order and once"
         );
         state.head = batch.last_seq();
         batch.stream = slot;
-        self.deliver(now, slot, &Rc::new(batch));
+        let batch = Rc::new(batch);
+        // Its owner keeps what the log has not: here it may go at any time.
+        self.rings.push_batch(slot, &batch, Vec::new(), 0);
+        self.deliver(now, slot, &batch);
     }
 
     // One reference and one slice for every subscriber that takes the whole batch; single frames

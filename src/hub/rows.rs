@@ -7,6 +7,7 @@ use crate::dialect::{Cursor, Outcome, ResumeRow, ServerMessage, StreamName};
 use crate::event::{Seq, StreamKind};
 use crate::limits::CURSOR_STREAMS_MAX;
 
+use super::facts::Facts;
 use super::keyed::Key;
 use super::streams::StreamSlot;
 use super::subscriptions::Target;
@@ -16,38 +17,54 @@ use super::{Hub, Now};
 /// A row before its names are borrowed.
 pub(super) type Row = (Target, Outcome);
 
+/// Where a viewer stands in a stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    /// The last seq that was fanned out.
+    pub head: Seq,
+    /// The last seq up to which everything was queued for the viewer.
+    pub queued: Seq,
+}
+
 impl Hub {
     pub(super) fn positions(
         &self,
         key: Key,
-        mut position: impl FnMut(StreamSlot, Seq) -> Seq,
+        mut position: impl FnMut(StreamSlot, Place) -> Seq,
     ) -> Vec<(Target, Seq)> {
-        let attachments = self
-            .peers
-            .viewer(key)
-            .map_or(&[][..], |viewer| &viewer.attachments);
-        let states = attachments
-            .iter()
-            .filter_map(|place| Some((place.stream, self.streams.state(place.stream)?)));
-        states
-            .map(|(slot, state)| {
+        let Some(viewer) = self.peers.viewer(key) else {
+            return Vec::new();
+        };
+        let live = viewer.attachments.iter().map(|place| (place.stream, None));
+        let behind = viewer.behind.iter().flat_map(|behind| &behind.streams);
+        let behind = behind.map(|catch_up| (catch_up.slot, Some(catch_up.after)));
+        let places = live
+            .chain(behind)
+            .filter_map(|(slot, after)| Some((slot, after, self.streams.state(slot)?)));
+        places
+            .map(|(slot, after, state)| {
                 let target = match state.name.kind {
                     StreamKind::Project => Target::Project(state.name.id.clone()),
                     StreamKind::User => Target::Own,
                 };
-                (target, position(slot, state.fanned_out()))
+                let place = Place {
+                    head: state.fanned_out(),
+                    queued: after.unwrap_or(state.fanned_out()),
+                };
+                (target, position(slot, place))
             })
             .collect()
     }
 
-    // Each attached stream, as the viewer calls it, with the last seq that was fanned out.
+    // Each stream that is live for the viewer or will be, as the viewer calls it, with the last seq
+    // that was fanned out.
     pub(super) fn attached_streams(&self, key: Key) -> Vec<(Target, Seq)> {
-        self.positions(key, |_, head| head)
+        self.positions(key, |_, place| place.head)
     }
 
     /// Tells a viewer how far its streams are: all up to there was queued before this.
     pub(super) fn send_present_cursor(&mut self, now: Now, key: Key) {
-        let positions = self.positions(key, |_, head| head);
+        let positions = self.positions(key, |_, place| place.queued);
         self.send_cursor(now, key, &positions);
     }
 
@@ -69,8 +86,7 @@ impl Hub {
 
     // The rows of a connection that begins: its attached streams, then what its cursor names beside.
     pub(super) fn first_rows(&mut self, key: Key) -> Vec<Row> {
-        let attached = self.attached_streams(key);
-        let mut rows = self.later_rows(key, &[], &attached);
+        let mut rows = self.begun_rows(key);
         rows.extend(self.unreached_rows(key, |_| true));
         rows
     }
@@ -107,32 +123,26 @@ impl Hub {
             .collect()
     }
 
-    // The rows of streams that were attached between `before` and `after`. Cursors are used up by
-    // the stream that they start.
-    pub(super) fn later_rows(
-        &mut self,
-        key: Key,
-        before: &[(Target, Seq)],
-        after: &[(Target, Seq)],
-    ) -> Vec<Row> {
-        let Some(viewer) = self.peers.viewer_mut(key) else {
-            return Vec::new();
+    // The rows of the streams that begin with the operation that is carried out. Cursors are used up
+    // by the stream that they start.
+    pub(super) fn begun_rows(&mut self, key: Key) -> Vec<Row> {
+        let viewer = self.peers.viewer(key);
+        let waiting = viewer.and_then(|viewer| viewer.waiting.as_ref());
+        let facts = waiting.map_or_else(Vec::new, |waiting| waiting.facts.clone());
+        facts.iter().filter_map(|facts| self.begun_row(key, facts)).collect()
+    }
+
+    fn begun_row(&mut self, key: Key, facts: &Facts) -> Option<Row> {
+        let state = self.streams.state(facts.slot)?;
+        let target = match state.name.kind {
+            StreamKind::Project => Target::Project(state.name.id.clone()),
+            StreamKind::User => Target::Own,
         };
-        let new = after
-            .iter()
-            .filter(|(target, _)| before.iter().all(|(known, _)| known != target));
-        new.map(|(target, head)| {
-            let cursor = viewer.cursors.as_mut();
-            let given = cursor.and_then(|cursor| cursor.remove(name(target)));
-            let (to, earliest) = (*head, Some(head.next()));
-            let outcome = match given {
-                // Nothing is kept before it is live, so that a cursor has nothing to continue from.
-                Some(from) if from > Seq(0) => Outcome::Reset { from, to, earliest },
-                _ => Outcome::Fresh { to, earliest },
-            };
-            (target.clone(), outcome)
-        })
-        .collect()
+        if let Some(cursor) = &mut self.peers.viewer_mut(key)?.cursors {
+            cursor.remove(name(&target));
+        }
+        let earliest = facts.earliest.into_iter().chain(self.rings.first(facts.slot));
+        Some((target, facts.outcome(state.fanned_out(), earliest.min())))
     }
 
     pub(super) fn take_cursor(&mut self, key: Key, cursor: Cursor) {
@@ -219,7 +229,7 @@ mod tests {
         };
         let all = [
             "user reset from 5 to 0",
-            "project/7 fresh to 0",
+            "project/7 resumed from 0 to 0",
             "project/8 reset from 3 to 0",
             "project/no reset",
             "user/bob reset",
@@ -241,7 +251,7 @@ mod tests {
         let seven = json!({"filters": {"projectIds": [7]}});
         assert_eq!(
             subscribe(&mut rig, seven),
-            ["user reset from 5 to 0", "project/7 fresh to 0"]
+            ["user reset from 5 to 0", "project/7 resumed from 0 to 0"]
         );
         let eight = json!({"filters": {}, "epoch": EPOCH.to_string(), "resume": "user=9,project/7=1,project/9=4"});
         assert_eq!(

@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 
 use compact_str::CompactString;
 
-use crate::event::{Partition, Seq, Stream, StreamKind};
+use crate::event::{Event, Partition, Seq, Stream, StreamKind};
 
 use super::frames::{BatchBuilder, VARIANTS, Variant, Variants};
 use super::keyed::{Key, Keyed};
@@ -59,12 +59,22 @@ pub struct Live {
     pub interests: Vec<Interest>,
     /// Elsewhere: this core's interest with the owner.
     pub remote: Remote,
-    /// Viewers whose pending operation needs this stream, each as often as it waits.
+    /// Viewers whose pending operation needs this stream, each as often as it waits, and those that
+    /// catch up with it.
     pub waiters: Vec<Key>,
     /// Frames of this turn, not yet fanned out.
-    pub pending: Option<Box<BatchBuilder>>,
+    pub pending: Option<Box<Pending>>,
     /// Whether the stream is on the list of those to fan out.
     pub touched: bool,
+}
+
+/// What a stream has gained in one turn.
+#[derive(Debug, Default)]
+pub struct Pending {
+    /// The frames of its events.
+    pub frames: BatchBuilder,
+    /// The events.
+    pub events: Vec<(Seq, Event)>,
 }
 
 /// One subscriber.
@@ -94,6 +104,8 @@ pub struct Remote {
     pub asked: Option<(u32, Variants)>,
     /// The same as far as it was answered: frames of this generation count.
     pub answered: Option<(u32, Variants)>,
+    /// The log keeps all that was received once it keeps so many records of the owner core.
+    pub through: u64,
 }
 
 impl Live {
@@ -141,7 +153,7 @@ impl StreamState {
     /// The last seq that was fanned out: all up to it is queued where it is wanted.
     pub fn fanned_out(&self) -> Seq {
         let pending = self.live.as_ref().and_then(|live| live.pending.as_ref());
-        let first = pending.and_then(|pending| pending.first_seq());
+        let first = pending.and_then(|pending| pending.frames.first_seq());
         first.map_or(self.head, |seq| Seq(seq.0 - 1))
     }
 }
@@ -231,6 +243,15 @@ impl Streams {
         Some((previous, state.given))
     }
 
+    /// What the stream has gained in this turn, where nobody follows it any more.
+    pub fn take_unwanted(&mut self, slot: StreamSlot) -> Option<Box<Pending>> {
+        let live = self.states.find_mut(slot.0)?.live.as_mut()?;
+        if live.is_needed() {
+            return None;
+        }
+        live.pending.take()
+    }
+
     /// Lets go of what nobody follows any more. Returns the project, its owner and the interest to
     /// give back, where the stream belongs to another core.
     pub fn release(&mut self, slot: StreamSlot) -> Option<(CompactString, usize, u32)> {
@@ -297,6 +318,14 @@ pub(super) mod tests {
     /// The name of some stream.
     pub fn slot() -> StreamSlot {
         streams(10).find_or_insert(StreamKind::User, &"a".into())
+    }
+
+    /// The names of some streams.
+    pub fn slots(count: usize) -> Vec<StreamSlot> {
+        let mut streams = streams(count);
+        let ids = (0..count).map(|id| CompactString::from(id.to_string()));
+        ids.map(|id| streams.find_or_insert(StreamKind::User, &id))
+            .collect()
     }
 
     fn streams(idle_max: usize) -> Streams {

@@ -8,6 +8,8 @@ use crate::auth::Claims;
 use crate::dialect::{Cursor, MessageId, TreeMode, Unsubscribe};
 use crate::event::{Dialect, Filter};
 
+use super::catch_up::Behind;
+use super::facts::Facts;
 use super::frames::Variant;
 use super::rate::MessageRate;
 use super::streams::StreamSlot;
@@ -26,8 +28,10 @@ pub struct Viewer {
     pub tree: Option<TreeMode>,
     /// At most `limits.subscriptions_max`, each key once.
     pub(super) subscriptions: Vec<Subscription>,
-    // The streams it is attached to, and where in their lists it stands.
+    // The streams that are live for it, and where in their lists it stands.
     pub(super) attachments: Vec<Attachment>,
+    // What it has missed and is to be sent.
+    pub(super) behind: Option<Box<Behind>>,
     // What it asked for, in order; the front one may be waiting for owner cores.
     pub(super) operations: VecDeque<Operation>,
     pub(super) waiting: Option<Box<Waiting>>,
@@ -51,8 +55,14 @@ pub(super) struct Attachment {
 /// What the front operation waits for.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    /// Streams of other cores, held by one entry in their `waiters` each.
+    /// Streams of other cores and streams that begin, held by one entry in their `waiters` each.
     pub streams: Vec<StreamSlot>,
+    /// What is known of those that begin.
+    pub facts: Vec<Facts>,
+    /// Whether the facts were asked for, and how many are not answered.
+    pub is_judged: bool,
+    /// See `is_judged`.
+    pub asked: usize,
     pub deadline_ms: u64,
 }
 
@@ -95,6 +105,7 @@ impl Viewer {
             tree,
             subscriptions: Vec::new(),
             attachments: Vec::new(),
+            behind: None,
             operations: VecDeque::new(),
             waiting: None,
             cursors: cursor.map(Box::new),

@@ -79,6 +79,7 @@ impl Scenario {
             bounds: Bounds {
                 mail_bytes_pending_max: dice.between(1_000, 30_000) as usize,
                 nack_bytes_queued_max: dice.between(500, 4_000) as usize,
+                ring_bytes_max: dice.between(2_000, 60_000) as usize,
                 streams_idle_max: dice.between(1, 4) as usize,
             },
         }
