@@ -170,7 +170,11 @@ impl Hub {
         );
     }
 
-    pub(super) fn check_added(&self, key: Key, added: &[Subscription]) -> Result<(), (&'static str, String)> {
+    pub(super) fn check_added(
+        &self,
+        key: Key,
+        added: &[Subscription],
+    ) -> Result<(), (&'static str, String)> {
         let Some(peer) = self.peers.find(key) else {
             return Ok(());
         };

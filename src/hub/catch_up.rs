@@ -269,13 +269,7 @@ impl Hub {
     }
 
     // `None`: there is no such stream, or no such viewer any more.
-    fn catch_up_stream(
-        &mut self,
-        now: Now,
-        key: Key,
-        at: usize,
-        bytes_max: usize,
-    ) -> Option<Step> {
+    fn catch_up_stream(&mut self, now: Now, key: Key, at: usize, bytes_max: usize) -> Option<Step> {
         let slot = self.behind_mut(key)?.streams.get(at)?.slot;
         // What is live here was queued for the others; the ring has all of it.
         self.fan_out(now, slot);
@@ -369,9 +363,7 @@ impl Hub {
         let kept = self
             .kept_of(slot)
             .filter(|(core, _)| *core != self.options.core);
-        let is_asked = self
-            .reads
-            .ask_events(key, slot, &state.name, range, kept);
+        let is_asked = self.reads.ask_events(key, slot, &state.name, range, kept);
         let Some(behind) = self.behind_mut(key) else {
             return;
         };
@@ -433,7 +425,11 @@ impl Hub {
             self.peers
                 .push_missed(key, &piece.batch, piece.variant, first, last);
         }
-        if is_full { Step::Full } else { Step::Moved(work) }
+        if is_full {
+            Step::Full
+        } else {
+            Step::Moved(work)
+        }
     }
 
     // Everything was queued: from here on the stream is live.

@@ -15,6 +15,7 @@ use crate::limits::{REPLAY_BYTES_IN_FLIGHT, REPLAY_BYTES_IN_FLIGHT_CROWDED};
 use crate::wire::close::CloseReason;
 use crate::wire::frame::{Control, Data, encode_control, encode_data};
 
+use super::Limits;
 use super::encoder::Encoder;
 use super::frames::{FrameBatch, Variant};
 use super::keyed::{Key, Keyed};
@@ -23,7 +24,6 @@ use super::outbox::{Gone, Outbox, OwnKind};
 use super::streams::StreamSlot;
 use super::users::{UserSlot, Users};
 use super::viewer::Viewer;
-use super::Limits;
 
 /// All WebSocket connections of one core.
 #[derive(Debug)]
@@ -226,12 +226,7 @@ impl Peer {
 
 impl Peers {
     /// None yet.
-    pub fn new(
-        stats: Arc<CoreStats>,
-        encoder: Encoder,
-        limits: &Limits,
-        seed: u64,
-    ) -> Self {
+    pub fn new(stats: Arc<CoreStats>, encoder: Encoder, limits: &Limits, seed: u64) -> Self {
         Self {
             peers: Keyed::default(),
             users: Users::new(seed),

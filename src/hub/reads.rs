@@ -249,9 +249,7 @@ impl Reads {
         let held = self.held.iter_mut().find(|held| {
             let chunk = &held.chunk;
             let is_at_hole = chunk.last() == after && held.missing.is_some();
-            held.stream == stream
-                && chunk.after() <= after
-                && (after < chunk.last() || is_at_hole)
+            held.stream == stream && chunk.after() <= after && (after < chunk.last() || is_at_hole)
         })?;
         Some(match held.missing {
             Some(missing) if held.chunk.last() == after => Found::Missing(missing),

@@ -220,7 +220,8 @@ impl Rings {
     fn push(&mut self, stream: StreamSlot, chunk: Chunk, through: u64) {
         let ring = self.rings.entry(stream).or_default();
         debug_assert!(
-            ring.back().is_none_or(|link| link.chunk.last <= chunk.after),
+            ring.back()
+                .is_none_or(|link| link.chunk.last <= chunk.after),
             "a ring goes forward"
         );
         if ring.is_empty() {

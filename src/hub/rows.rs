@@ -129,7 +129,10 @@ impl Hub {
         let viewer = self.peers.viewer(key);
         let waiting = viewer.and_then(|viewer| viewer.waiting.as_ref());
         let facts = waiting.map_or_else(Vec::new, |waiting| waiting.facts.clone());
-        facts.iter().filter_map(|facts| self.begun_row(key, facts)).collect()
+        facts
+            .iter()
+            .filter_map(|facts| self.begun_row(key, facts))
+            .collect()
     }
 
     fn begun_row(&mut self, key: Key, facts: &Facts) -> Option<Row> {
@@ -141,7 +144,10 @@ impl Hub {
         if let Some(cursor) = &mut self.peers.viewer_mut(key)?.cursors {
             cursor.remove(name(&target));
         }
-        let earliest = facts.earliest.into_iter().chain(self.rings.first(facts.slot));
+        let earliest = facts
+            .earliest
+            .into_iter()
+            .chain(self.rings.first(facts.slot));
         Some((target, facts.outcome(state.fanned_out(), earliest.min())))
     }
 

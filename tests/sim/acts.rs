@@ -87,8 +87,10 @@ impl World {
         if self.dice.chance(20) {
             wishes.sessions = vec!["s-1".to_owned()];
         }
-        if self.dice.chance(30) {
-            wishes.cursors = self.some_cursors();
+        match self.dice.below(10) {
+            0..2 => wishes.cursors = self.some_cursors(),
+            2..7 => wishes.cursors = self.places_of(user),
+            _ => {}
         }
         self.connect_viewer(user, dialect, &wishes, false);
     }
@@ -404,10 +406,11 @@ impl World {
             .collect();
         let shown: Vec<Value> = filters.iter().map(FilterSpec::to_value).collect();
         let mut data = json!({"filters": if is_list { json!(shown) } else { shown[0].clone() }});
-        let cursors = if self.dice.chance(25) {
-            self.some_cursors()
-        } else {
-            BTreeMap::new()
+        let user = self.viewers[index].user;
+        let cursors = match self.dice.below(8) {
+            0 => self.some_cursors(),
+            1..3 => self.places_of(user),
+            _ => BTreeMap::new(),
         };
         if let Some(cursor) = cursor(&cursors) {
             data["epoch"] = json!(EPOCH.to_string());
@@ -618,6 +621,16 @@ impl World {
             .into_iter()
             .map(str::to_owned)
             .collect()
+    }
+
+    // Where one of the user's viewers stands or stood, as it knows itself.
+    fn places_of(&mut self, user: &str) -> BTreeMap<String, u64> {
+        let theirs = self.viewers.iter().filter(|viewer| viewer.user == user);
+        let places: Vec<BTreeMap<String, u64>> = theirs.map(Viewer::places).collect();
+        if places.is_empty() {
+            return BTreeMap::new();
+        }
+        self.dice.pick(&places)
     }
 
     fn some_cursors(&mut self) -> BTreeMap<String, u64> {

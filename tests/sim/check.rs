@@ -19,6 +19,12 @@ pub enum Mark {
         after: u64,
         wanted: Wanted,
     },
+    /// More is wanted from the seq after `at` on; of what was missed and is still to come, what was
+    /// wanted before.
+    Add {
+        at: u64,
+        wanted: Wanted,
+    },
     /// From `after` on something else is wanted; `None`: less is, from a seq that was not told.
     Change {
         after: Option<u64>,
@@ -75,6 +81,7 @@ impl Judge<'_> {
                     place = Some(Place {
                         seq: *after,
                         wanted: vec![Rc::clone(wanted)],
+                        earlier: Vec::new(),
                     });
                 }
                 Mark::End => place = None,
@@ -82,6 +89,12 @@ impl Judge<'_> {
                     let place = place.as_mut().ok_or(Broken::Unattached { seq: *seq })?;
                     self.check_event(place, *seq, *uid)?;
                     place.seq = *seq;
+                }
+                Mark::Add { at, wanted } => {
+                    if let Some(place) = place.as_mut() {
+                        let before = std::mem::replace(&mut place.wanted, vec![Rc::clone(wanted)]);
+                        place.earlier.push((*at, before));
+                    }
                 }
                 Mark::Change { after, wanted } => {
                     let Some(place) = place.as_mut() else {
@@ -131,7 +144,7 @@ impl Judge<'_> {
         self.check_gap(place, seq)?;
         // Where less is wanted since an unknown seq, the viewer was told so before this event.
         place.settle();
-        if self.is_wanted(&place.wanted[0], event) {
+        if self.is_wanted_at(place, seq, event) {
             Ok(())
         } else {
             Err(Broken::Foreign { seq })
@@ -157,15 +170,20 @@ impl Judge<'_> {
         };
         for (seq, uid) in ledger.range(place.seq + 1..until) {
             let event = &self.events[uid];
-            if place
-                .wanted
-                .iter()
-                .all(|wanted| self.is_wanted(wanted, event))
-            {
+            if self.is_wanted_at(place, *seq, event) {
                 return Err(Broken::Missing { seq: *seq, until });
             }
         }
         Ok(())
+    }
+
+    // Whether it is wanted by all that counts for this seq.
+    fn is_wanted_at(&self, place: &Place, seq: u64, event: &EventSpec) -> bool {
+        let earlier = place.earlier.iter().filter(|(at, _)| seq <= *at);
+        let wanted = earlier.flat_map(|(_, wanted)| wanted).chain(&place.wanted);
+        wanted
+            .into_iter()
+            .all(|wanted| self.is_wanted(wanted, event))
     }
 
     fn is_wanted(&self, wanted: &Wanted, event: &EventSpec) -> bool {
@@ -181,6 +199,8 @@ impl Judge<'_> {
 struct Place {
     seq: u64,
     wanted: Vec<Wanted>,
+    // What counts as well up to a seq.
+    earlier: Vec<(u64, Vec<Wanted>)>,
 }
 
 impl Place {
@@ -265,6 +285,30 @@ mod tests {
             &Ok(()),
         );
         check(&[begin(0), event(1)], false, &Ok(()));
+    }
+
+    #[test]
+    fn what_was_missed_comes_as_it_was_wanted_then() {
+        let even_then_all = |events: &[u64]| {
+            let begin = Mark::Begin {
+                after: 0,
+                wanted: even(),
+            };
+            let add = Mark::Add {
+                at: 3,
+                wanted: everything(),
+            };
+            let events = events.iter().map(|seq| event(*seq));
+            [begin, add]
+                .into_iter()
+                .chain(events)
+                .collect::<Vec<Mark>>()
+        };
+        check(&even_then_all(&[2, 4, 5]), true, &Ok(()));
+        let foreign = Err(Broken::Foreign { seq: 1 });
+        check(&even_then_all(&[1, 2, 4, 5]), true, &foreign);
+        let missing = Err(Broken::Missing { seq: 2, until: 4 });
+        check(&even_then_all(&[4, 5]), true, &missing);
     }
 
     #[test]

@@ -24,6 +24,7 @@ use crate::edges::Edges;
 use crate::log::Log;
 use crate::network::{LinkId, Links};
 use crate::post::Post;
+use crate::reader::Reader;
 
 /// Milliseconds of a drain after which goodbyes are said, whoever is not done.
 const GOODBYE_MS: u64 = 3_000;
@@ -111,7 +112,7 @@ impl Core {
     }
 
     /// Whether something would wake it from its poll.
-    pub fn is_awake(&self, now: Now, links: &mut Links, post: &Post) -> bool {
+    pub fn is_awake(&self, now: Now, links: &mut Links, post: &Post, reader: &Reader) -> bool {
         let now_ms = now.ms();
         if now_ms < self.stopped_until_ms {
             return false;
@@ -124,6 +125,7 @@ impl Core {
         );
         !self.arrivals.is_empty()
             || self.log.has_news(now_ms)
+            || reader.has_answer_for(self.index, now_ms)
             || post.has_mail_for(self.index, now_ms)
             || post.has_room_again(self.index)
             || self
@@ -150,6 +152,7 @@ impl Core {
         now: Now,
         links: &mut Links,
         post: &mut Post,
+        reader: &mut Reader,
         foreign_outbox_bytes: usize,
         dice: &mut Dice,
     ) {
@@ -162,13 +165,19 @@ impl Core {
         self.read_sockets(now, links, dice);
         self.work(now, Work::More);
         self.read_mail(now, post, dice);
+        while let Some(answer) = reader.answer(self.index, now.ms(), dice) {
+            self.hub.handle_read(now, answer);
+        }
         self.fire_timers(now, links);
-        self.hear_log(now);
+        self.hear_log(now, reader);
         self.hub.handle_turn_end(now, foreign_outbox_bytes);
         self.take_actions(links);
         self.work(now, Work::Stalled);
         while let Some(append) = self.hub.poll_append(now) {
             self.log.handle_append(now.ms(), &append, dice);
+        }
+        while let Some(request) = self.hub.poll_read() {
+            reader.ask(now.ms(), self.index, request, dice);
         }
         self.send_mail(now, post, dice);
         self.flush(now, links, dice);
@@ -252,8 +261,9 @@ impl Core {
         )
     }
 
-    fn hear_log(&mut self, now: Now) {
+    fn hear_log(&mut self, now: Now, reader: &mut Reader) {
         let progress = self.log.progress(now.ms());
+        reader.take_in(self.index, self.log.take_kept(), progress.durable);
         let is_status = |status| u64::from(progress.status == status);
         self.edges.count("log fails", is_status(LogStatus::Failing));
         self.edges.count("log full", is_status(LogStatus::Full));

@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use bytes::Bytes;
 use sightline::event::record::RecordView;
-use sightline::event::{RecordCodec, Seq, StreamKind};
+use sightline::event::{RecordCodec, Seq, StoredEvent, StreamKind};
 use sightline::hub::{Append, LogProgress, LogStatus};
 
 use crate::dice::Dice;
@@ -18,6 +19,8 @@ pub struct Log {
     delay_ms_max: u64,
     // When each batch is kept, and the highest seq up to it.
     under_way: VecDeque<(u64, u64, Seq)>,
+    // Events with the count of records up to the batch that they are in; kept ones go to the reader.
+    events: VecDeque<(u64, StoredEvent)>,
     highest: Seq,
     heads: BTreeMap<(StreamKind, String), Seq>,
     // In trouble until then.
@@ -32,6 +35,7 @@ impl Log {
             codec,
             delay_ms_max,
             under_way: VecDeque::new(),
+            events: VecDeque::new(),
             highest: start,
             heads: BTreeMap::new(),
             trouble: (LogStatus::Writing, 0),
@@ -48,8 +52,8 @@ impl Log {
     /// Takes in what a core has made. Panics where it does not follow what came before.
     pub fn handle_append(&mut self, now_ms: u64, append: &Append, dice: &mut Dice) {
         for entry in &append.batch.entries {
-            let record = &append.batch.bytes[entry.offset as usize..];
-            let (view, _) = self.codec.decode(record).expect("a whole record");
+            let record = Bytes::copy_from_slice(&append.batch.bytes[entry.offset as usize..]);
+            let (view, _) = self.codec.decode(&record).expect("a whole record");
             let RecordView::Event(event) = view else {
                 continue;
             };
@@ -63,6 +67,8 @@ impl Log {
             assert!(follows && is_new, "{event:?} after {head:?}");
             assert!(!event.seq.is_level() && event.seq <= self.progress.reserve);
             self.highest = self.highest.max(event.seq);
+            let stored = event.to_stored(&record);
+            self.events.push_back((append.through, stored));
         }
         if dice.chance(5) && self.delay_ms_max > 0 {
             let status = dice.pick(&[LogStatus::Failing, LogStatus::Full]);
@@ -81,6 +87,17 @@ impl Log {
         }
         self.told = Some(self.progress);
         self.progress
+    }
+
+    /// The events that are kept since the last call.
+    pub fn take_kept(&mut self) -> Vec<StoredEvent> {
+        let durable = self.progress.durable;
+        let kept = self
+            .events
+            .iter()
+            .take_while(|(through, _)| *through <= durable);
+        let count = kept.count();
+        self.events.drain(..count).map(|(_, event)| event).collect()
     }
 
     /// Whether it would say something new.

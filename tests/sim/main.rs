@@ -14,6 +14,7 @@ mod log;
 mod network;
 mod post;
 mod publisher;
+mod reader;
 mod scenario;
 mod verify;
 mod viewer;
@@ -29,7 +30,7 @@ const STEPS: usize = 150;
 
 /// What must happen in some run, or the runs say less than they seem to: closes by their reason,
 /// refusals of events by their code, and what the simulated cores count.
-const EDGES: [&str; 30] = [
+const EDGES: [&str; 33] = [
     "DRAINING",
     "DUPLICATE_FIELD",
     "FORBIDDEN_AUDIENCE",
@@ -57,6 +58,9 @@ const EDGES: [&str; 30] = [
     "not_allowed",
     "process stopped",
     "publisher stalled",
+    "replayed",
+    "resumed from memory",
+    "resumed from the log",
     "slow_consumer",
     "token_expired",
     "token_revoked",

@@ -84,6 +84,9 @@ impl World {
                 ("frames deflated", &counters.frames_deflated),
                 ("frames discarded", &counters.frames_discarded),
                 ("heartbeats", &counters.heartbeats_sent),
+                ("replayed", &counters.events_replayed),
+                ("resumed from memory", &counters.ring_hits),
+                ("resumed from the log", &counters.ring_misses),
             ];
             for (name, cell) in closes.into_iter().chain(refused).chain(others) {
                 edges.count(name, cell.value());
@@ -127,6 +130,7 @@ impl World {
                 ("subscriptions", counters.subscriptions.value()),
                 ("bytes in flight", counters.ingest_bytes_in_flight.value()),
                 ("interests", counters.interests.value()),
+                ("streams to catch up with", counters.catch_ups.value()),
             ];
             if let Some((name, count)) = left.iter().find(|(_, count)| *count > 0) {
                 return Err(format!("core {} has {count} {name} left", core.index));
@@ -196,8 +200,10 @@ impl World {
     fn verify_viewers(&self, ledgers: &BTreeMap<Stream, Ledger>) -> Told {
         for viewer in &self.viewers {
             let is_open = self.is_open(viewer.link) && viewer.close.is_none();
-            let is_settled = is_open || viewer.close == Some(1001);
             for (stream, marks) in &viewer.marks {
+                // Who was still behind when it was told to go was told how far it got.
+                let is_ended = viewer.close == Some(1001) && !viewer.resumed.contains(stream);
+                let is_settled = is_open || is_ended;
                 let judge = Judge {
                     user: viewer.user,
                     stream,

@@ -42,6 +42,10 @@ pub struct Viewer {
     /// What came before the close frame was a cursor.
     pub ends_with_cursor: bool,
     pub marks: BTreeMap<Stream, Vec<Mark>>,
+    /// Streams that continued from its cursor: they may be live for it or not yet.
+    pub resumed: BTreeSet<Stream>,
+    // Up to where it is to be told that all it missed has come.
+    replayed_to: BTreeMap<Stream, u64>,
     /// What was asked for and is not answered.
     pub pending: BTreeMap<u64, Command>,
     /// Messages that cannot be read, sent and not answered.
@@ -157,6 +161,8 @@ impl Viewer {
             is_lagging: false,
             ends_with_cursor: false,
             marks: BTreeMap::new(),
+            resumed: BTreeSet::new(),
+            replayed_to: BTreeMap::new(),
             pending: BTreeMap::new(),
             garbage: 0,
             dropped: 0,
@@ -171,6 +177,25 @@ impl Viewer {
 
     pub fn projects(&self) -> &[String] {
         &self.projects
+    }
+
+    /// Whether it still has to be told that all it missed has come.
+    pub fn is_replayed_to(&self) -> bool {
+        !self.replayed_to.is_empty()
+    }
+
+    /// Where it stands in each stream that it has seen, by the name that it calls it.
+    pub fn places(&self) -> BTreeMap<String, u64> {
+        let seq = |mark: &Mark| match mark {
+            Mark::Begin { after: seq, .. } | Mark::Event { seq, .. } | Mark::Position { seq } => {
+                Some(*seq)
+            }
+            _ => None,
+        };
+        let places = self.marks.iter().filter_map(|(stream, marks)| {
+            Some((name_of(stream), marks.iter().rev().find_map(seq)?))
+        });
+        places.collect()
     }
 
     pub fn keys(&self) -> Vec<String> {
@@ -300,6 +325,15 @@ impl Viewer {
                 Command::Ping(echo) => expect(data["echo"] == echo, "another echo"),
                 other => Err(format!("a pong answers {other:?}")),
             },
+            "replay_complete" => {
+                let name = text(&data["stream"])?;
+                let stream = stream_of(&name, self.user).ok_or("a replay of no known stream")?;
+                let to = self.replayed_to.remove(&stream);
+                let seq = to.ok_or("a replay that nothing asked for")?;
+                expect(data["seq"] == seq, "a replay up to another seq")?;
+                self.mark(stream, Mark::Position { seq });
+                Ok(())
+            }
             "subscription_error" => self.handle_refusal(&data),
             "subscription_confirmed" => self.handle_confirmed(&data),
             "unsubscribed" => self.handle_unsubscribed(&data),
@@ -431,9 +465,16 @@ impl Viewer {
         for (stream, wanted) in self.plan(&self.subscriptions) {
             let is_told = reached.contains_key(&stream);
             if is_told && self.live.contains_key(&stream) {
-                let after = Some(at[&name_of(&stream)]);
+                let at = at[&name_of(&stream)];
                 self.live.insert(stream.clone(), Rc::clone(&wanted));
-                self.mark(stream, Mark::Change { after, wanted });
+                let mark = match self.resumed.contains(&stream) {
+                    true => Mark::Add { at, wanted },
+                    false => Mark::Change {
+                        after: Some(at),
+                        wanted,
+                    },
+                };
+                self.mark(stream, mark);
             } else if is_told {
                 expect(
                     rows.get(&name_of(&stream))
@@ -511,11 +552,22 @@ impl Viewer {
             let row = rows
                 .remove(&name)
                 .ok_or_else(|| format!("no row for {name}"))?;
-            let from = self.cursors.remove(&name).filter(|from| *from > 0);
-            let outcome = if from.is_some() { "reset" } else { "fresh" };
-            let is_told = row["outcome"] == outcome && row["from"].as_u64() == from;
-            expect(is_told, "another outcome")?;
-            let after = row["to"].as_u64().ok_or("a row without `to`")?;
+            let from = self.cursors.remove(&name);
+            let to = row["to"].as_u64().ok_or("a row without `to`")?;
+            expect(row["from"].as_u64() == from, "another cursor")?;
+            // Those at the very beginning may not have been there when they were judged.
+            let may_reset = from.is_some_and(|from| from > to || (1..3).contains(&from));
+            let outcome = text(&row["outcome"])?;
+            let after = match (outcome.as_str(), from) {
+                ("fresh", None) => to,
+                ("reset", Some(_)) if may_reset => to,
+                ("resumed", Some(from)) if from <= to => {
+                    self.resumed.insert(stream.clone());
+                    self.replayed_to.insert(stream.clone(), to);
+                    from
+                }
+                _ => return Err(format!("another outcome: {row}")),
+            };
             self.live.insert(stream.clone(), Rc::clone(&wanted));
             self.mark(stream, Mark::Begin { after, wanted });
         }
@@ -555,6 +607,8 @@ impl Viewer {
             match plan.get(&stream) {
                 None => {
                     self.mark(stream.clone(), Mark::End);
+                    self.resumed.remove(&stream);
+                    self.replayed_to.remove(&stream);
                     gone.push(stream);
                 }
                 Some(wanted) => {
@@ -702,7 +756,7 @@ fn text(value: &Value) -> Result<String, String> {
 fn rows(value: &Value) -> Result<BTreeMap<String, Value>, String> {
     let rows = value.as_array().ok_or("no rows")?.iter().map(|row| {
         let mut row = row.clone();
-        // The first seq still held: nothing is held yet, so that it says nothing.
+        // The first seq still held: who has seen none of it cannot tell.
         row.as_object_mut()
             .ok_or("a row is an object")?
             .remove("earliest");

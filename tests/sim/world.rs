@@ -18,6 +18,7 @@ use crate::log::Log;
 use crate::network::{LinkId, Links};
 use crate::post::Post;
 use crate::publisher::{Fates, Item, Publisher};
+use crate::reader::Reader;
 use crate::scenario::Scenario;
 use crate::viewer::{Sightings, Viewer};
 
@@ -44,6 +45,7 @@ pub struct World {
     turns: u64,
     pub cores: Vec<Core>,
     pub post: Post,
+    pub reader: Reader,
     pub links: Links,
     pub viewers: Vec<Viewer>,
     pub publishers: Vec<Publisher>,
@@ -95,6 +97,7 @@ impl World {
                 scenario.mailbox_letters,
                 scenario.mail_delay_ms_max,
             ),
+            reader: Reader::new(scenario.cores, scenario.log_delay_ms_max),
             links: Links::default(),
             viewers: Vec::new(),
             publishers: Vec::new(),
@@ -184,6 +187,7 @@ impl World {
     fn calm(&mut self) {
         self.post.calm();
         self.links.calm();
+        self.reader.calm();
         for core in &mut self.cores {
             core.stopped_until_ms = 0;
             core.log.calm();
@@ -209,7 +213,7 @@ impl World {
             if self.now_ms > until_ms {
                 let now = self.now();
                 let busy = self.cores.iter().filter(|core| {
-                    core.is_awake(now, &mut self.links, &self.post) || !core.is_idle()
+                    core.is_awake(now, &mut self.links, &self.post, &self.reader) || !core.is_idle()
                 });
                 let busy: Vec<String> = busy.map(Core::describe).collect();
                 let waiting = self.unsettled();
@@ -311,7 +315,9 @@ impl World {
                 self.turns += 1;
                 let now = self.now();
                 let core = &mut self.cores[index];
-                if !core.is_awake(now, &mut self.links, &self.post) || !self.dice.chance(percent) {
+                if !core.is_awake(now, &mut self.links, &self.post, &self.reader)
+                    || !self.dice.chance(percent)
+                {
                     break;
                 }
                 let all: usize = self
@@ -325,10 +331,11 @@ impl World {
                     now,
                     &mut self.links,
                     &mut self.post,
+                    &mut self.reader,
                     foreign,
                     &mut self.dice,
                 );
-                if !core.is_awake(now, &mut self.links, &self.post) {
+                if !core.is_awake(now, &mut self.links, &self.post, &self.reader) {
                     core.check_sleep(now, foreign)?;
                 }
                 let reports = std::mem::take(&mut core.reports);
@@ -374,14 +381,15 @@ impl World {
 
     fn is_quiet(&mut self) -> bool {
         let now = self.now();
-        let is_asleep = |core: &Core, links: &mut Links, post: &Post| {
-            !core.is_awake(now, links, post) && core.is_idle()
+        let (post, reader) = (&self.post, &self.reader);
+        let is_asleep = |core: &Core, links: &mut Links| {
+            !core.is_awake(now, links, post, reader) && core.is_idle()
         };
         let cores_sleep = self
             .cores
             .iter()
-            .all(|core| is_asleep(core, &mut self.links, &self.post));
-        cores_sleep && self.post.is_empty() && self.unsettled().is_empty()
+            .all(|core| is_asleep(core, &mut self.links));
+        cores_sleep && self.post.is_empty() && self.reader.is_idle() && self.unsettled().is_empty()
     }
 
     /// Who waits for something, in words; empty where nobody does.
@@ -401,6 +409,12 @@ impl World {
                     "viewer {}: {unanswered} messages without answer, {} dropped",
                     viewer.link, viewer.dropped
                 ));
+            }
+        }
+        for viewer in self.viewers.iter().filter(|viewer| viewer.is_replayed_to()) {
+            let is_gone = self.links.get(viewer.link).is_client_gone;
+            if !is_gone && viewer.close.is_none() && viewer.habits.reads > 0 {
+                waiting.insert(format!("viewer {} waits for what it missed", viewer.link));
             }
         }
         for publisher in &self.publishers {

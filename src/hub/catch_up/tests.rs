@@ -104,13 +104,19 @@ fn what_was_missed_comes_in_order_then_the_end_of_it_then_live() {
 fn who_missed_nothing_is_told_so() {
     let mut rig = rig_with(1, Bounds::default());
     publish(&mut rig, 2);
-    for (cursor, expected) in [("2", vec!["complete 2"]), ("0", vec!["1", "2", "complete 2"])] {
+    for (cursor, expected) in [
+        ("2", vec!["complete 2"]),
+        ("0", vec!["1", "2", "complete 2"]),
+    ] {
         let client = resume(&mut rig, &[], cursor);
         rig.settle();
         assert_eq!(told(&mut rig, client)[1..], expected);
     }
     let counters = &rig.stats[0].counters;
-    assert_eq!((counters.ring_hits.value(), counters.ring_misses.value()), (2, 0));
+    assert_eq!(
+        (counters.ring_hits.value(), counters.ring_misses.value()),
+        (2, 0)
+    );
 }
 
 #[test]
@@ -120,7 +126,10 @@ fn events_that_come_while_it_catches_up_follow_what_was_missed() {
     rig.holds_reads = true;
     let client = resume(&mut rig, &[], "1");
     rig.settle();
-    assert!(told(&mut rig, client).is_empty(), "the log has not answered");
+    assert!(
+        told(&mut rig, client).is_empty(),
+        "the log has not answered"
+    );
     publish(&mut rig, 1);
     rig.answer_reads();
     rig.settle();
@@ -203,7 +212,11 @@ fn each_outcome_is_told_with_what_the_log_has() {
 fn a_cursor_of_another_log_starts_nothing() {
     let mut rig = rig_with(1, Bounds::default());
     publish(&mut rig, 3);
-    for (epoch, cursor) in [(Some("000000ff"), "1"), (Some("000000ff"), "0"), (None, "1")] {
+    for (epoch, cursor) in [
+        (Some("000000ff"), "1"),
+        (Some("000000ff"), "0"),
+        (None, "1"),
+    ] {
         let query = ConnectQuery {
             cursor: Cursor::parse(epoch, Some(cursor)).unwrap_or_default(),
             ..query("0")
@@ -229,7 +242,9 @@ fn several_streams_continue_each_from_its_place_wherever_they_live() {
     for bounds in [Bounds::default(), NARROW] {
         let mut rig = rig_with(3, bounds);
         let home = rig.core_of(StreamKind::User, "ada");
-        let projects: Vec<String> = (0..3).map(|core| rig.id_on(core, StreamKind::Project)).collect();
+        let projects: Vec<String> = (0..3)
+            .map(|core| rig.id_on(core, StreamKind::Project))
+            .collect();
         let names: Vec<&str> = projects.iter().map(String::as_str).collect();
         publish(&mut rig, 4);
         for name in &names {
@@ -245,7 +260,9 @@ fn several_streams_continue_each_from_its_place_wherever_they_live() {
         let said = rig.read(client);
         let of = |stream: &str| {
             let events = said.iter().filter(|one| one["stream"] == stream);
-            events.filter_map(|one| one["seq"].as_u64()).collect::<Vec<_>>()
+            events
+                .filter_map(|one| one["seq"].as_u64())
+                .collect::<Vec<_>>()
         };
         assert_eq!(of("user"), [2, 3, 4]);
         let expected = [vec![3, 4], vec![], vec![1, 2, 3, 4]];
@@ -275,7 +292,10 @@ fn a_stream_that_a_subscription_reaches_later_starts_at_its_cursor() {
     };
     let client = rig.connect(claims("ada", &["7"]), Dialect::Observatory, later);
     rig.settle();
-    assert_eq!(row(&mut rig, client, "user"), json!({"outcome": "pending", "from": 1}));
+    assert_eq!(
+        row(&mut rig, client, "user"),
+        json!({"outcome": "pending", "from": 1})
+    );
     let subscribe = json!({"type": "subscribe", "data": {"filters": {"projectIds": [7]},
         "epoch": EPOCH.to_string(), "resume": "project/7=1"}});
     rig.say(client, &subscribe);
@@ -285,7 +305,10 @@ fn a_stream_that_a_subscription_reaches_later_starts_at_its_cursor() {
     assert_eq!(said[0]["data"]["at"], json!({"user": 3, "project/7": 3}));
     // The own stream is reached as well, by events that name the project: there are none.
     assert_eq!(seqs(&said), [2, 3]);
-    let complete: Vec<&Value> = said[1..].iter().filter(|one| one["seq"].is_null()).collect();
+    let complete: Vec<&Value> = said[1..]
+        .iter()
+        .filter(|one| one["seq"].is_null())
+        .collect();
     assert_eq!(complete.len(), 2);
 }
 
@@ -332,7 +355,7 @@ fn the_own_events_of_a_project_are_passed_over() {
 fn a_filter_that_changes_meanwhile_counts_from_the_seq_that_was_told() {
     let mut rig = rig_with(1, NARROW);
     let publisher = rig.publisher(0);
-    let mut send = |rig: &mut Rig, names: &[&str]| {
+    let send = |rig: &mut Rig, names: &[&str]| {
         for name in names {
             let text = event(Some("ada"), None, 1).replace("progress_update", name);
             rig.publish(publisher, &text);
@@ -343,15 +366,19 @@ fn a_filter_that_changes_meanwhile_counts_from_the_seq_that_was_told() {
     let client = resume(&mut rig, &[], "0");
     rig.holds_reads = true;
     rig.say(client, &json!({"type": "unsubscribe"}));
-    rig.say(client, &json!({"type": "subscribe", "data": {"filters": {"eventTypes": ["a"]},
-        "epoch": EPOCH.to_string(), "resume": "0"}}));
+    rig.say(
+        client,
+        &json!({"type": "subscribe", "data": {"filters": {"eventTypes": ["a"]},
+        "epoch": EPOCH.to_string(), "resume": "0"}}),
+    );
     rig.settle();
     rig.answer_reads();
     rig.settle();
     rig.answer_reads();
     rig.turn();
     // It waits for its events, and asks for more.
-    let subscribe = |types: Value| json!({"type": "subscribe", "data": {"filters": {"eventTypes": types}}});
+    let subscribe =
+        |types: Value| json!({"type": "subscribe", "data": {"filters": {"eventTypes": types}}});
     rig.say(client, &subscribe(json!(["b"])));
     send(&mut rig, &["a", "b", "c"]);
     rig.holds_reads = false;
@@ -401,7 +428,10 @@ fn a_slow_viewer_is_sent_no_more_than_it_takes_and_all_of_it_in_the_end() {
         let mut cursors = Vec::new();
         for _ in 0..200 {
             let said = rig.read(client);
-            cursors.extend(said.iter().filter_map(|one| one["data"]["streams"]["user"].as_u64()));
+            cursors.extend(
+                said.iter()
+                    .filter_map(|one| one["data"]["streams"]["user"].as_u64()),
+            );
             found.extend(seqs(&said));
             rig.settle();
         }
@@ -456,7 +486,10 @@ fn who_is_closed_while_behind_is_told_how_far_it_is() {
         let last = found.last().copied().unwrap_or(first - 1);
         assert_eq!(found, (first..=last).collect::<Vec<u64>>());
         assert_eq!(place, Some(last));
-        assert_eq!(said.last().map(|one| one["close"].clone()), Some(json!(close)));
+        assert_eq!(
+            said.last().map(|one| one["close"].clone()),
+            Some(json!(close))
+        );
     }
     check_nothing_left(&rig);
 }
@@ -493,7 +526,10 @@ fn damage_that_is_met_on_the_way_ends_the_connection_and_the_next_is_told() {
     rig.plain.damage(StreamKind::User, "ada", Seq(3));
     rig.answer_reads();
     rig.settle();
-    assert_eq!(told(&mut rig, client), ["connection_established", "1", "2", "1011"]);
+    assert_eq!(
+        told(&mut rig, client),
+        ["connection_established", "1", "2", "1011"]
+    );
     rig.holds_reads = false;
     let again = resume(&mut rig, &[], "2");
     rig.settle();
@@ -514,10 +550,16 @@ fn a_cursor_is_judged_only_when_the_log_keeps_what_was_before_it() {
     publish(&mut rig, 2);
     let client = resume(&mut rig, &[], "1");
     rig.settle();
-    assert!(told(&mut rig, client).is_empty(), "4 and 5 are not kept yet");
+    assert!(
+        told(&mut rig, client).is_empty(),
+        "4 and 5 are not kept yet"
+    );
     rig.keep(0);
     rig.settle();
-    assert_eq!(told(&mut rig, client)[1..], ["2", "3", "4", "5", "complete 5"]);
+    assert_eq!(
+        told(&mut rig, client)[1..],
+        ["2", "3", "4", "5", "complete 5"]
+    );
 }
 
 #[test]

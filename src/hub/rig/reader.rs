@@ -77,7 +77,10 @@ impl PlainLog {
 
     /// One event cannot be read any more.
     pub fn damage(&mut self, kind: StreamKind, id: &str, seq: Seq) {
-        let stream = Stream { kind, id: id.into() };
+        let stream = Stream {
+            kind,
+            id: id.into(),
+        };
         self.damaged.insert((stream, seq));
     }
 
@@ -118,13 +121,7 @@ impl PlainLog {
         self.damaged.contains(&(stream.clone(), seq))
     }
 
-    fn outcome(
-        &self,
-        stream: &Stream,
-        epoch: Option<Epoch>,
-        cursor: Seq,
-        head: Seq,
-    ) -> LogOutcome {
+    fn outcome(&self, stream: &Stream, epoch: Option<Epoch>, cursor: Seq, head: Seq) -> LogOutcome {
         let is_foreign = epoch.map_or(cursor > Seq(0), |epoch| epoch != EPOCH);
         if is_foreign || cursor > head {
             return LogOutcome::Reset;

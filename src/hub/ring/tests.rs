@@ -160,7 +160,9 @@ fn what_came_first_goes_first_whatever_the_stream_and_not_before_it_is_kept() {
     }
     let held = |rings: &Rings| {
         let first = streams.iter().map(|stream| rings.first(*stream));
-        first.map(|seq| seq.map_or(0, |seq| seq.0)).collect::<Vec<_>>()
+        first
+            .map(|seq| seq.map_or(0, |seq| seq.0))
+            .collect::<Vec<_>>()
     };
     assert_eq!(held(&rings), [3, 1, 2]);
     rings.evict(0);
@@ -178,12 +180,22 @@ fn what_trickles_does_not_stay_with_what_is_old() {
     for seq in 1..=100 {
         rings.push_event(streams[0], Seq(seq), event(seq, 0), seq);
         let events = vec![(Seq(seq), event(seq, 2_000))];
-        rings.push_batch(streams[1], &batch(streams[1], &[KEEN], &events), events, seq);
+        rings.push_batch(
+            streams[1],
+            &batch(streams[1], &[KEEN], &events),
+            events,
+            seq,
+        );
         rings.evict(seq);
     }
     let first = |stream: usize| rings.first(streams[stream]).unwrap_or_default().0;
     assert!(first(1) > 50);
-    assert!(first(0).abs_diff(first(1)) < 10, "{} {}", first(0), first(1));
+    assert!(
+        first(0).abs_diff(first(1)) < 10,
+        "{} {}",
+        first(0),
+        first(1)
+    );
 }
 
 #[test]
@@ -200,11 +212,18 @@ fn an_event_does_not_hold_the_message_that_it_came_in() {
 
 #[derive(Clone, Debug)]
 enum Op {
-    Batch { count: u64, variants: Vec<Variant>, bytes: usize },
+    Batch {
+        count: u64,
+        variants: Vec<Variant>,
+        bytes: usize,
+    },
     Durable,
     Event(usize),
     Evict,
-    Read { back: u64, variant: Variant },
+    Read {
+        back: u64,
+        variant: Variant,
+    },
 }
 
 fn variant() -> impl Strategy<Value = Variant> {
