@@ -9,7 +9,7 @@ use compact_str::CompactString;
 use serde_json::{Map, Number, Value};
 
 use super::strict::Strict;
-use super::{Cursor, CursorError, ServerMessage};
+use super::{Cursor, CursorError, Replay, ReplayError, ServerMessage};
 use crate::event::{Filter, FilterError, SubscriptionKey};
 use crate::limits::{FILTERS_PER_MESSAGE_MAX, MESSAGE_ID_BYTES_MAX};
 
@@ -23,6 +23,8 @@ pub enum Command {
     },
     /// Go on under a new token.
     RefreshToken(TokenText),
+    /// Send events again.
+    Replay(Replay),
     /// Install subscriptions.
     Subscribe(Subscribe),
     /// Remove subscriptions.
@@ -98,6 +100,7 @@ impl Command {
         match name.ok_or(Complaint::NoType)? {
             "ping" => read_ping(data),
             "refresh_token" => read_refresh_token(data),
+            "replay" => Ok(Self::Replay(Replay::read(data)?)),
             "subscribe" => Subscribe::read(data).map(Self::Subscribe),
             "unsubscribe" => Unsubscribe::read(data).map(Self::Unsubscribe),
             unknown => Err(Complaint::unknown_type(unknown)),
@@ -199,6 +202,9 @@ pub enum Complaint {
     /// `ping` with a `timestamp` that cannot be echoed.
     #[error("data.timestamp is neither a string nor a number below 2^64")]
     PingTimestamp,
+    /// A `replay` that cannot be read.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
     /// `subscribe` without usable `filters`.
     #[error(transparent)]
     SubscribeFilters(FiltersError),
@@ -246,6 +252,7 @@ impl Complaint {
             | Self::NoType
             | Self::NotAnObject
             | Self::PingTimestamp
+            | Self::Replay(_)
             | Self::SubscriptionKey
             | Self::Token => "INVALID_MESSAGE",
         }
@@ -461,6 +468,20 @@ mod tests {
     }
 
     #[test]
+    fn replay_is_read() {
+        let replay = Replay {
+            stream: None,
+            from: Seq(1),
+            to: Some(Seq(2)),
+            limit: 5,
+        };
+        check(
+            r#"{"type":"replay","data":{"from":1,"to":2,"limit":5}}"#,
+            Command::Replay(replay),
+        );
+    }
+
+    #[test]
     fn a_token_is_never_shown() {
         let text = br#"{"type":"refresh_token","data":{"token":"SECRET"}}"#;
         let command = Command::parse(text).unwrap();
@@ -539,6 +560,8 @@ mod tests {
             r#"{"id":1,"type":"ping","data":{"timestamp":null}}"#,
             json!(1),
         );
+        check(r#"{"id":1,"type":"replay"}"#, json!(1));
+        check(r#"{"id":1,"type":"replay","data":{"from":-1}}"#, json!(1));
         // It would come back as another number.
         check(
             r#"{"id":1,"type":"ping","data":{"timestamp":18446744073709551616}}"#,
@@ -566,7 +589,7 @@ mod tests {
 
     #[test]
     fn other_types_are_unknown() {
-        for name in ["get_agent_tree", "replay", "PING", "", "pong"] {
+        for name in ["get_agent_tree", "replays", "PING", "", "pong"] {
             let text = format!(r#"{{"type":"{name}","id":5}}"#);
             check_refused(&text, "error", "UNKNOWN_MESSAGE_TYPE", &json!(5));
         }
@@ -621,8 +644,8 @@ mod tests {
 
         #[test]
         fn any_message_is_read_or_gets_its_id_back(
-            name in "ping|subscribe|unsubscribe|refresh_token|[a-z]{0,8}",
-            key in "filters|resume|epoch|timestamp|token|subscriptionKey|[a-z]{0,3}",
+            name in "ping|replay|subscribe|unsubscribe|refresh_token|[a-z]{0,8}",
+            key in "filters|from|resume|epoch|timestamp|token|subscriptionKey|[a-z]{0,3}",
             value in r#"\{\}|\[\]|\[\{\}\]|null|-?[1-9][0-9]{0,17}|"[0-9a-f]{0,16}"|true"#,
             id in any::<i64>(),
         ) {

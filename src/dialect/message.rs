@@ -52,10 +52,14 @@ pub enum ServerMessage<'a> {
     },
     /// A stream's replay is over, also where nothing was missing.
     ReplayComplete {
+        /// The id of the `replay` that is answered, where there was one.
+        id: Option<&'a MessageId>,
         /// Which stream.
         stream: StreamName<'a>,
         /// The last seq that was looked at.
         seq: Seq,
+        /// Of the answer to a `replay`: whether it ended before the end that was asked for.
+        more: Option<bool>,
     },
     /// The server is going away; 1001 follows.
     ServerShutdown {
@@ -237,6 +241,7 @@ impl<'a> ServerMessage<'a> {
         match self {
             Self::Error { id, .. }
             | Self::Pong { id, .. }
+            | Self::ReplayComplete { id, .. }
             | Self::SubscriptionConfirmed { id, .. }
             | Self::SubscriptionError { id, .. }
             | Self::TokenRefreshed { id, .. }
@@ -244,7 +249,6 @@ impl<'a> ServerMessage<'a> {
             Self::ConnectionEstablished(_)
             | Self::Cursor { .. }
             | Self::Lag { .. }
-            | Self::ReplayComplete { .. }
             | Self::ServerShutdown { .. }
             | Self::TokenExpiring { .. } => None,
         }
@@ -286,9 +290,14 @@ impl<'a> ServerMessage<'a> {
                     push_serialized(*echo, data.member("echo"));
                 }
             }
-            Self::ReplayComplete { stream, seq } => {
+            Self::ReplayComplete {
+                stream, seq, more, ..
+            } => {
                 stream.push_json(data.member("stream"));
                 data.integer("seq", seq.0);
+                if let Some(more) = more {
+                    push_serialized(more, data.member("more"));
+                }
             }
             Self::ServerShutdown {
                 message,
@@ -570,11 +579,23 @@ mod tests {
         );
         check(
             &ServerMessage::ReplayComplete {
+                id: None,
                 stream: StreamName::Project("7"),
                 seq: Seq(9),
+                more: None,
             },
             "replay_complete",
             r#"{"stream":"project/7","seq":9}"#,
+        );
+        check(
+            &ServerMessage::ReplayComplete {
+                id: Some(&MessageId::Integer(5)),
+                stream: StreamName::Own,
+                seq: Seq(9),
+                more: Some(true),
+            },
+            "replay_complete",
+            r#"{"stream":"user","seq":9,"more":true,"id":5}"#,
         );
     }
 

@@ -16,6 +16,7 @@ mod keen;
 mod message;
 mod observatory;
 mod publisher;
+mod replay;
 mod resume;
 mod stream_name;
 mod strict;
@@ -31,5 +32,6 @@ pub use message::{
     encode_message,
 };
 pub use publisher::{Nack, encode_ack, encode_nack, is_continue};
+pub use replay::{Replay, ReplayError};
 pub use resume::{Outcome, ResumeRow, SeqRange};
 pub use stream_name::StreamName;

@@ -186,7 +186,18 @@ impl<S: Storage> Catalog<S> {
             }
         }
         batch.is_done = true;
+        self.end(replay, &mut batch)?;
         Ok(batch)
+    }
+
+    /// Nothing follows up to the end. Where nothing of the stream is held at all, retention may have
+    /// taken what did while it was read.
+    fn end(&mut self, replay: &mut Replay, batch: &mut ReplayBatch) -> io::Result<()> {
+        let gone = self.floor().min(replay.up_to);
+        if gone > replay.after && self.last_up_to(replay.key, replay.after)?.is_none() {
+            replay.pass_over(batch, gone);
+        }
+        Ok(())
     }
 
     /// Takes one record into a batch; tells whether the batch ends with it.

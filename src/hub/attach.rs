@@ -24,7 +24,14 @@ use super::viewer::{Attachment, Operation, Viewer};
 use super::{Hub, Now};
 
 /// What this server can do, for `connection_established`.
-const CAPABILITIES: [&str; 5] = ["cursor", "lag", "refresh_token", "resume", "subscriptions"];
+const CAPABILITIES: [&str; 6] = [
+    "cursor",
+    "lag",
+    "refresh_token",
+    "replay",
+    "resume",
+    "subscriptions",
+];
 
 impl Hub {
     /// Queues an operation of a viewer and carries out what can be.
@@ -45,6 +52,7 @@ impl Hub {
             match operation {
                 Operation::Establish { initial } => self.establish(now, key, initial),
                 Operation::Refresh { id, claims } => self.refresh(now, key, id.as_ref(), *claims),
+                Operation::Replay { id, replay } => self.replay(now, key, id, replay),
                 Operation::Subscribe {
                     id,
                     filters,

@@ -19,6 +19,7 @@ use super::facts::Facts;
 use super::frames::{FrameBatch, Variant};
 use super::keyed::Key;
 use super::reads::{Asker, Found, Read, ReadAnswer, ReadRequest};
+use super::replay::Replay;
 use super::ring::{Frames, Maker};
 use super::streams::StreamSlot;
 use super::subscriptions::Wanted;
@@ -30,6 +31,8 @@ use super::{Hub, Now};
 pub(super) struct Behind {
     /// The streams that are not live for it yet.
     pub streams: Vec<CatchUp>,
+    /// What it asked for again, in order.
+    pub replays: VecDeque<Replay>,
     // Whether it is on the list of those that can go on, or of those that wait for a read.
     is_ready: bool,
     is_thirsty: bool,
@@ -61,7 +64,7 @@ pub(super) struct Waking {
 }
 
 /// What came of one step.
-enum Step {
+pub(super) enum Step {
     /// The stream is live.
     Arrived,
     /// The outbox has no room.
@@ -105,9 +108,21 @@ impl CatchUp {
         }
     }
 
+    /// What is wanted of the stream now.
+    pub fn wanted(&self) -> &Wanted {
+        &self.wanted
+    }
+
     fn wants(&self, seq: Seq, keys: &EventKeys) -> bool {
         let mut earlier = self.earlier.iter().filter(|(up_to, _)| seq <= *up_to);
         is_wanted(&self.wanted, keys) && earlier.all(|(_, wanted)| is_wanted(wanted, keys))
+    }
+}
+
+impl Behind {
+    /// Whether there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.streams.is_empty() && self.replays.is_empty()
     }
 }
 
@@ -151,10 +166,18 @@ impl Hub {
     }
 
     fn handle_read_done(&mut self, key: Key, slot: StreamSlot) {
-        let behind = self.behind_mut(key).into_iter();
-        let mut streams = behind.flat_map(|behind| &mut behind.streams);
+        let name = self.streams.state(slot).map(|state| state.name.clone());
+        let Some(behind) = self.behind_mut(key) else {
+            return;
+        };
+        let mut streams = behind.streams.iter_mut();
         if let Some(catch_up) = streams.find(|catch_up| catch_up.slot == slot) {
             catch_up.awaits_read = false;
+        }
+        if let Some(replay) = behind.replays.front_mut()
+            && name.is_none_or(|name| replay.is_of(&name))
+        {
+            replay.awaits_read = false;
         }
         self.wake(key);
     }
@@ -188,6 +211,9 @@ impl Hub {
     /// A viewer does not want what it is behind in any more.
     pub(super) fn give_up_all(&mut self, key: Key) {
         self.give_up_unless(key, |_| false);
+        if let Some(viewer) = self.peers.viewer_mut(key) {
+            viewer.behind = None;
+        }
     }
 
     /// The same, but for some streams.
@@ -211,7 +237,7 @@ impl Hub {
             return None;
         }
         let catch_up = behind.streams.remove(at);
-        if behind.streams.is_empty() {
+        if behind.is_empty() {
             viewer.behind = None;
         }
         self.stats.counters.catch_ups.sub(1);
@@ -253,7 +279,10 @@ impl Hub {
     fn catch_up_viewer(&mut self, now: Now, key: Key) -> usize {
         let (mut at, mut spent) = (0, 0);
         while spent < REPLAY_BYTES_AT_ONCE {
-            match self.catch_up_stream(now, key, at, REPLAY_BYTES_AT_ONCE - spent) {
+            let bytes_max = REPLAY_BYTES_AT_ONCE - spent;
+            let step = self.catch_up_stream(now, key, at, bytes_max);
+            let is_last = step.is_none();
+            match step.or_else(|| self.replay_on(now, key, bytes_max)) {
                 None => return spent,
                 Some(Step::Arrived) => {}
                 Some(Step::Full) => {
@@ -261,6 +290,7 @@ impl Hub {
                     return spent;
                 }
                 Some(Step::Moved(work)) => spent += work,
+                Some(Step::Waits) if is_last => return spent,
                 Some(Step::Waits) => at += 1,
             }
         }
@@ -315,7 +345,8 @@ impl Hub {
                 Some(Step::Moved(STEP_COST))
             }
             Next::Read(up_to) => {
-                self.read_on(key, at, (after, up_to));
+                let awaits_read = self.ask_events(key, slot, (after, up_to));
+                self.behind_mut(key)?.streams.get_mut(at)?.awaits_read = awaits_read;
                 Some(Step::Waits)
             }
         }
@@ -349,31 +380,22 @@ impl Hub {
         })
     }
 
-    // Asks for the next events, or waits until that is possible.
-    fn read_on(&mut self, key: Key, at: usize, range: (Seq, Seq)) {
-        let slot = self
-            .behind_mut(key)
-            .and_then(|behind| behind.streams.get(at))
-            .map(|catch_up| catch_up.slot);
-        let Some((slot, state)) = slot.and_then(|slot| Some((slot, self.streams.state(slot)?)))
-        else {
-            return;
+    /// Asks for events of a stream on behalf of a viewer. `false`: it is woken when that is possible.
+    pub(super) fn ask_events(&mut self, key: Key, slot: StreamSlot, range: (Seq, Seq)) -> bool {
+        let Some(state) = self.streams.state(slot) else {
+            return false;
         };
         // What this core has let go the log has; of another core's records that is not known here.
         let kept = self
             .kept_of(slot)
             .filter(|(core, _)| *core != self.options.core);
         let is_asked = self.reads.ask_events(key, slot, &state.name, range, kept);
-        let Some(behind) = self.behind_mut(key) else {
-            return;
-        };
-        if is_asked {
-            if let Some(catch_up) = behind.streams.get_mut(at) {
-                catch_up.awaits_read = true;
-            }
-        } else if !std::mem::replace(&mut behind.is_thirsty, true) {
+        if let Some(behind) = self.behind_mut(key).filter(|_| !is_asked)
+            && !std::mem::replace(&mut behind.is_thirsty, true)
+        {
             self.waking.thirsty.push_back(key);
         }
+        is_asked
     }
 
     // Queues the frames of a piece that are wanted, as far as there is room.
@@ -442,13 +464,18 @@ impl Hub {
     fn say_complete(&mut self, now: Now, key: Key, slot: StreamSlot, seq: Seq) {
         if let Some(state) = self.streams.state(slot) {
             let stream = StreamName::from(&state.name);
-            let message = ServerMessage::ReplayComplete { stream, seq };
+            let message = ServerMessage::ReplayComplete {
+                id: None,
+                stream,
+                seq,
+                more: None,
+            };
             self.peers.push_message(now, key, &message);
         }
     }
 
     // Puts a viewer on the list of those that can go on.
-    fn wake(&mut self, key: Key) {
+    pub(super) fn wake(&mut self, key: Key) {
         if let Some(behind) = self.behind_mut(key)
             && !std::mem::replace(&mut behind.is_ready, true)
         {
@@ -456,7 +483,7 @@ impl Hub {
         }
     }
 
-    fn behind_mut(&mut self, key: Key) -> Option<&mut Behind> {
+    pub(super) fn behind_mut(&mut self, key: Key) -> Option<&mut Behind> {
         let viewer: &mut Viewer = self.peers.viewer_mut(key)?;
         viewer.behind.as_deref_mut()
     }
@@ -476,16 +503,17 @@ struct Piece {
     last: Seq,
 }
 
-fn is_wanted(wanted: &Wanted, keys: &EventKeys) -> bool {
+/// Whether an event with these keys is wanted.
+pub(super) fn is_wanted(wanted: &Wanted, keys: &EventKeys) -> bool {
     wanted
         .as_ref()
         .is_none_or(|any| any.iter().any(|filter| filter.matches(keys)))
 }
 
 /// What a step costs beside what it sends, in bytes that could be sent meanwhile.
-const STEP_COST: usize = 256;
+pub(super) const STEP_COST: usize = 256;
 /// The same of an event that is looked at and not sent.
-const PASSED_COST: usize = 64;
+pub(super) const PASSED_COST: usize = 64;
 
 #[cfg(test)]
 mod tests;

@@ -64,6 +64,9 @@ impl Hub {
                 self.peers.push_message(now, key, &pong);
             }
             Ok((Command::RefreshToken(token), id)) => self.handle_refresh(now, key, id, &token),
+            Ok((Command::Replay(replay), id)) => {
+                self.enqueue(now, key, Operation::Replay { id, replay });
+            }
             Ok((Command::Subscribe(subscribe), id)) => {
                 self.handle_subscribe(now, key, id, subscribe)
             }
@@ -149,7 +152,7 @@ impl Hub {
         self.peers.push_message(now, key, &error.answer());
     }
 
-    fn send_error(
+    pub(super) fn send_error(
         &mut self,
         now: Now,
         key: Key,

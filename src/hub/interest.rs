@@ -99,7 +99,7 @@ impl Hub {
                     self.take_cursor(key, cursor);
                 }
             }
-            Some(Operation::Unsubscribe { .. }) | None => return none,
+            Some(Operation::Replay { .. } | Operation::Unsubscribe { .. }) | None => return none,
         }
         let (mut held, mut begun) = none;
         for (target, _) in plan(&subscriptions, &projects) {

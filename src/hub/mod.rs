@@ -29,6 +29,7 @@ mod publish;
 pub mod publisher;
 mod rate;
 pub mod reads;
+mod replay;
 #[cfg(test)]
 mod rig;
 pub mod ring;

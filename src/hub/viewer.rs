@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use compact_str::CompactString;
 
 use crate::auth::Claims;
-use crate::dialect::{Cursor, MessageId, TreeMode, Unsubscribe};
+use crate::dialect::{Cursor, MessageId, Replay, TreeMode, Unsubscribe};
 use crate::event::{Dialect, Filter};
 
 use super::catch_up::Behind;
@@ -75,6 +75,11 @@ pub(super) enum Operation {
     Refresh {
         id: Option<MessageId>,
         claims: Box<Claims>,
+    },
+    /// `replay`.
+    Replay {
+        id: Option<MessageId>,
+        replay: Replay,
     },
     /// `subscribe`, its filters being good.
     Subscribe {

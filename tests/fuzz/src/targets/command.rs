@@ -63,6 +63,10 @@ fn check_command(command: &Command, object: &Map<String, Value>) {
             );
             "refresh_token"
         }
+        Command::Replay(replay) => {
+            assert!(replay.to.is_none_or(|to| to >= replay.from) && replay.limit > 0);
+            "replay"
+        }
         Command::Subscribe(Subscribe {
             filters,
             is_array,
