@@ -252,3 +252,40 @@ fn own_event<'b>(stream: &Stream, bytes: &'b Bytes) -> Option<EventView<'b>> {
 
 /// Cells that are taken from an index at once.
 const CELLS_AT_ONCE: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::history::rig::Rig;
+
+    // What a viewer at `after` is told while it reads on up to 9.
+    fn read_on(rig: &mut Rig, after: u64) -> (Vec<u64>, Option<SeqRange>) {
+        let catalog = &mut rig.log.catalog;
+        let mut replay = catalog.replay_from(&Stream::user("ada"), Seq(after), Seq(9));
+        let batch = catalog.read(&mut replay, 1_000).unwrap();
+        let seqs = batch.events.iter().map(|event| event.seq.0).collect();
+        (seqs, batch.missing)
+    }
+
+    #[test]
+    fn what_retention_takes_while_a_viewer_reads_is_stated() {
+        let range = |from, to| SeqRange {
+            from: Seq(from),
+            to: Seq(to),
+        };
+        let mut rig = Rig::new();
+        rig.write("ada", 1..=3);
+        rig.roll();
+        rig.write("bob", 1..=1);
+        assert_eq!(read_on(&mut rig, 1), (vec![2, 3], None));
+        let second = rig.log.catalog.numbers().nth(1).unwrap();
+        rig.log.catalog.forget_before(second, Seq(3));
+        assert_eq!(read_on(&mut rig, 1), (vec![], Some(range(2, 3))));
+        assert_eq!(read_on(&mut rig, 3), (vec![], None));
+        rig.write("ada", 4..=5);
+        assert_eq!(read_on(&mut rig, 3), (vec![4, 5], None));
+        assert_eq!(read_on(&mut rig, 1), (vec![], Some(range(2, 3))));
+    }
+}
