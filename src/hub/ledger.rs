@@ -244,10 +244,17 @@ impl Ledger {
         self.waiting.push_back((self.appended, due));
     }
 
+    /// Whether something that waited is due.
+    pub fn has_due(&self) -> bool {
+        let durable = self.progress.durable;
+        self.waiting
+            .front()
+            .is_some_and(|(through, _)| *through <= durable)
+    }
+
     /// The next thing that waited, if it is due.
     pub fn poll_due(&mut self) -> Option<Due> {
-        let (through, _) = self.waiting.front()?;
-        if *through > self.progress.durable {
+        if !self.has_due() {
             return None;
         }
         self.waiting.pop_front().map(|(_, due)| due)

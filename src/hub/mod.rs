@@ -371,6 +371,7 @@ impl Hub {
             || !self.actions.is_empty()
             || self.ledger.has_records()
             || self.can_catch_up()
+            || self.ledger.has_due()
             || self.can_judge_waiting()
             || self.can_admit_waiting()
             || self.can_go_on()

@@ -204,6 +204,9 @@ fn a_duplicate_is_acknowledged_when_the_first_is_kept() {
     rig.post(claims("ada", &[]), &text);
     rig.keep(0);
     assert!(outcome(&mut rig).is_some(), "nothing more is to be kept");
+    let publisher = rig.publisher(0);
+    rig.publish(publisher, &text);
+    assert!(rig.hub().has_work(), "an answer is due");
     assert_eq!(events(&rig.logs[0]).len(), 1);
 }
 
