@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::counters::{Awaited, HandshakeFailure};
 use crate::failpoint;
 use crate::hub::keyed::Key;
-use crate::hub::mail::Answer;
+use crate::hub::mail::{Answer, Ask};
 use crate::hub::publisher::Outcome;
 use crate::hub::{Now, Work};
 use crate::limits::{
@@ -178,6 +178,10 @@ impl Core {
                             key,
                             Pending::Admin {
                                 route,
+                                erasing: match &ask {
+                                    Ask::Erase(user) => Some(user.clone()),
+                                    _ => None,
+                                },
                                 is_keep_alive,
                                 origin,
                             },
@@ -301,7 +305,20 @@ impl Core {
         self.answer(now, key, status, &body, retry_after_s, framing);
     }
 
-    /// All cores have answered an administrator.
+    /// All cores have answered an administrator. What is to be erased is the log's business now: all
+    /// that they had of it is in the log's hands.
+    pub(super) fn handle_asked(&mut self, now: Now, key: Key, answer: &Answer) {
+        let erasing = match self.http(key).map(|http| &mut http.state) {
+            Some(HttpState::Waiting(Pending::Admin { erasing, .. })) => erasing.take(),
+            _ => None,
+        };
+        match erasing {
+            Some(user) => self.log.erase(key, user),
+            None => self.finish_admin(now, key, answer),
+        }
+    }
+
+    /// Answers an administrator.
     pub(super) fn finish_admin(&mut self, now: Now, key: Key, answer: &Answer) {
         let Some(http) = self.http(key) else { return };
         let state = std::mem::replace(&mut http.state, HttpState::Head);
@@ -309,6 +326,7 @@ impl Core {
             route,
             is_keep_alive,
             origin,
+            ..
         }) = state
         else {
             return;

@@ -4,6 +4,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
+use compact_str::CompactString;
+
 use crate::auth::Claims;
 use crate::hub::keyed::Key;
 use crate::wire::control::ControlRate;
@@ -134,6 +136,8 @@ pub(super) enum Pending {
     /// All cores are asked.
     Admin {
         route: super::admin::Route,
+        /// Whose events go when the cores have answered.
+        erasing: Option<CompactString>,
         is_keep_alive: bool,
         origin: Option<Box<str>>,
     },

@@ -239,6 +239,8 @@ impl Core {
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
         let mut before = self.options.clock.now();
+        // Or the first events would find nothing reserved.
+        self.hub.handle_log_progress(before, self.log.progress());
         let mut has_mail_left = false;
         loop {
             let timeout = self.timeout(before, has_mail_left);
@@ -467,7 +469,7 @@ impl Core {
                     connection,
                     outcome,
                 } => self.finish_upgrade(now, connection, outcome),
-                Action::Asked { connection, answer } => self.finish_admin(now, connection, &answer),
+                Action::Asked { connection, answer } => self.handle_asked(now, connection, &answer),
                 Action::HttpPublished {
                     connection,
                     outcome,

@@ -84,6 +84,8 @@ impl Hub {
                     self.close_where(now, CloseReason::NotAllowed, |peer| target.hits(peer)),
                 )
             }
+            // What was numbered is in the log's hands when the answer leaves this core.
+            Ask::Erase(_) => Answer::Count(0),
             Ask::Revoke(revocation) => self.revoke(now, revocation),
             Ask::Unrevoke(revocation) => {
                 let undone = self.trust.revocations.undo(revocation.target.clone());
@@ -146,7 +148,7 @@ impl Ask {
         match self {
             Self::Revoke(revocation) => Some(Decision::Revoke(revocation.clone())),
             Self::Unrevoke(revocation) => Some(Decision::Undo(revocation.target.clone())),
-            Self::Connections | Self::Disconnect(_) => None,
+            Self::Connections | Self::Disconnect(_) | Self::Erase(_) => None,
         }
     }
 }

@@ -127,6 +127,8 @@ pub enum Ask {
     Connections,
     /// Close the connections of a user, or one connection.
     Disconnect(Target),
+    /// Forget what is held in memory of a user's events; the event log is another's business.
+    Erase(CompactString),
     /// Take this revocation to heart and close what it hits.
     Revoke(Revocation),
     /// Forget a revocation.

@@ -218,6 +218,7 @@ impl LogWriter {
         if std::mem::replace(&mut self.status, status) == status {
             return false;
         }
+        self.marks.set_status(status);
         let error = failure.map(|failure| failure.to_string());
         match status {
             Status::Failing => error!(error, "the event log cannot be written: trying again"),
@@ -227,7 +228,6 @@ impl LogWriter {
             ),
             Status::Writing => info!("the event log is written again"),
         }
-        self.marks.set_status(status);
         true
     }
 
