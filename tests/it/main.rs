@@ -21,6 +21,7 @@ mod echo;
 mod envelopes;
 mod faults;
 mod handshake;
+mod history;
 mod hostile;
 mod keys;
 mod lifetime;

@@ -282,6 +282,11 @@ impl Server {
         assert!(sent.unwrap().success());
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The most bytes of memory that it ever had in RAM.
     pub fn memory_bytes_peak(&self) -> u64 {
         let status = format!("/proc/{}/status", self.child.id());

@@ -1,0 +1,60 @@
+use std::path::Path;
+
+use serde_json::json;
+
+use super::data_in;
+use crate::harness::{Server, Viewer};
+
+/// The files below a folder that hold this text.
+fn holding(folder: &Path, needle: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        if text.contains(needle) {
+            found.push(path.display().to_string());
+        }
+    }
+    found
+}
+
+#[test]
+fn an_erased_user_is_gone_from_the_disk_and_nobody_else_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&data_in(folder.path()));
+    let log = folder.path().join("log");
+    let event = |user: &str, n: usize| {
+        json!({"event_type": "step", "user_id": user, "project_id": 7,
+               "data": {"said": format!("a word of {user}"), "n": n}})
+    };
+    let events: Vec<_> = (0..30)
+        .flat_map(|n| [event("ada", n), event("bob", n)])
+        .collect();
+    server.publish(&json!(events));
+    assert_eq!(holding(&log, "a word of ada").len(), 1);
+    let admin = server.admin_token();
+    let erase = |token: &str, body: &str| server.ask("POST", "/v1/admin/erase", token, body);
+    let answer = erase(&admin, r#"{"userId":"ada"}"#);
+    // Both copies of each.
+    assert_eq!((answer.status, answer.json()), (200, json!({"erased": 60})));
+    assert!(holding(&log, "a word of ada").is_empty());
+    assert_eq!(holding(&log, "a word of bob").len(), 1);
+    assert_eq!(
+        erase(&admin, r#"{"userId":"ada"}"#).json(),
+        json!({"erased": 0})
+    );
+    assert_eq!(erase(&admin, r#"{"userId":"x","y":1}"#).status, 400);
+    assert_eq!(
+        erase(&server.publisher_token(), r#"{"userId":"bob"}"#).status,
+        403
+    );
+    // The stream goes on.
+    let mut viewer = Viewer::open(
+        &server,
+        "/observatory?subscribe=all",
+        &server.viewer_token("ada", &[]),
+    );
+    server.publish(&event("ada", 99));
+    assert_eq!(viewer.skip_to("step")["data"]["n"], json!(99));
+}
