@@ -94,8 +94,8 @@ mod tests {
 
     use super::*;
 
-    fn check(data: &Value, expected: Result<Replay, ReplayError>) {
-        assert_eq!(Replay::read(Some(data)), expected, "{data}");
+    fn check(data: &Value, expected: &Result<Replay, ReplayError>) {
+        assert_eq!(Replay::read(Some(data)), *expected, "{data}");
     }
 
     #[test]
@@ -106,8 +106,8 @@ mod tests {
             to: None,
             limit: 1_000,
         };
-        check(&json!({"from": 3}), Ok(usual.clone()));
-        check(&json!({"from": 3, "stream": "user"}), Ok(usual.clone()));
+        check(&json!({"from": 3}), &Ok(usual.clone()));
+        check(&json!({"from": 3, "stream": "user"}), &Ok(usual.clone()));
         let all = json!({"stream": "project/a/b", "from": 3, "to": 3, "limit": 1});
         let expected = Replay {
             stream: Some(Stream::project("a/b")),
@@ -115,20 +115,20 @@ mod tests {
             limit: 1,
             ..usual.clone()
         };
-        check(&all, Ok(expected));
+        check(&all, &Ok(expected));
         let other = Replay {
             stream: Some(Stream::user("bob")),
             ..usual
         };
-        check(&json!({"stream": "user/bob", "from": 3}), Ok(other));
+        check(&json!({"stream": "user/bob", "from": 3}), &Ok(other));
     }
 
     #[test]
     fn each_member_that_will_not_do_is_named() {
         use ReplayError::*;
         assert_eq!(Replay::read(None), Err(Data));
-        check(&json!([]), Err(Data));
-        check(&json!({"to": 3}), Err(Data));
+        check(&json!([]), &Err(Data));
+        check(&json!({"to": 3}), &Err(Data));
         for from in [
             json!(-1),
             json!(1.0),
@@ -136,13 +136,13 @@ mod tests {
             json!(null),
             json!(1_u64 << 53),
         ] {
-            check(&json!({"from": from}), Err(From));
+            check(&json!({"from": from}), &Err(From));
         }
         for to in [json!(4), json!("9"), json!(null), json!(1_u64 << 53)] {
-            check(&json!({"from": 5, "to": to}), Err(To));
+            check(&json!({"from": 5, "to": to}), &Err(To));
         }
         for limit in [json!(0), json!(-1), json!(1.5), json!("9"), json!(null)] {
-            check(&json!({"from": 5, "limit": limit}), Err(Limit));
+            check(&json!({"from": 5, "limit": limit}), &Err(Limit));
         }
         for stream in [
             json!(7),
@@ -151,7 +151,7 @@ mod tests {
             json!("project/"),
             json!("user/"),
         ] {
-            check(&json!({"from": 5, "stream": stream}), Err(Stream));
+            check(&json!({"from": 5, "stream": stream}), &Err(Stream));
         }
     }
 }

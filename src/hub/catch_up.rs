@@ -142,7 +142,7 @@ impl Hub {
     pub fn handle_read(&mut self, now: Now, answer: ReadAnswer) {
         match self.reads.take_asker(answer.id) {
             None => {}
-            Some(Asker::Facts(key, slot)) => self.handle_facts(now, key, slot, answer.result),
+            Some(Asker::Facts(key, slot)) => self.handle_facts(now, key, slot, &answer.result),
             Some(Asker::Events(slot, under_way)) => {
                 for key in &under_way.viewers {
                     self.handle_read_done(*key, slot);
@@ -385,10 +385,7 @@ impl Hub {
         let Some(state) = self.streams.state(slot) else {
             return false;
         };
-        // What this core has let go the log has; of another core's records that is not known here.
-        let kept = self
-            .kept_of(slot)
-            .filter(|(core, _)| *core != self.options.core);
+        let kept = self.kept_elsewhere(slot);
         let is_asked = self.reads.ask_events(key, slot, &state.name, range, kept);
         if let Some(behind) = self.behind_mut(key).filter(|_| !is_asked)
             && !std::mem::replace(&mut behind.is_thirsty, true)

@@ -154,8 +154,9 @@ impl Hub {
         let is_all_known = base == Seq(0);
         let what = ReadWhat::Resume {
             cursor: given.filter(|_| !is_in_memory),
-            head,
-            kept: self.kept_of(slot).filter(|_| !is_in_memory),
+            // What follows is in memory, kept or not.
+            head: base,
+            kept: self.kept_elsewhere(slot).filter(|_| !is_in_memory),
         };
         let Some(waiting) = self.waiting_mut(key) else {
             return;
@@ -178,9 +179,9 @@ impl Hub {
         now: Now,
         key: Key,
         slot: StreamSlot,
-        result: Result<Read, ReadFailed>,
+        result: &Result<Read, ReadFailed>,
     ) {
-        let Ok(Read::Resume { outcome, earliest }) = result else {
+        let Ok(Read::Resume { outcome, earliest }) = *result else {
             return self.close_peer(now, key, CloseReason::Internal);
         };
         let Some(waiting) = self.waiting_mut(key) else {
@@ -213,11 +214,12 @@ impl Hub {
         facts.find(|facts| facts.slot == slot).copied()
     }
 
-    /// Up to which record the log must be to have all that this core knows of a stream.
-    pub(super) fn kept_of(&self, slot: StreamSlot) -> Kept {
+    /// Up to which record of another core the log must be to have what this core's memory has not.
+    /// What a core has numbered itself it lets go of only once the log has it.
+    pub(super) fn kept_elsewhere(&self, slot: StreamSlot) -> Kept {
         let state = self.streams.state(slot)?;
         if self.streams.is_owned(slot) {
-            return Some((self.options.core, self.appended()));
+            return None;
         }
         let live = state.live.as_ref()?;
         Some((state.owner(), live.remote.through))

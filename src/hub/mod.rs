@@ -307,7 +307,8 @@ impl Hub {
         self.forget_unstalled();
         self.shed_outboxes(now);
         self.advance_drain(now);
-        self.streams.forget_idle();
+        let rings = &self.rings;
+        self.streams.forget_idle(|slot| rings.base(slot).is_some());
         self.rings.evict(self.durable());
         self.publish_gauges(now);
     }

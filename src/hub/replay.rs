@@ -338,8 +338,8 @@ mod tests {
         (seqs(&said), end)
     }
 
-    fn check(rig: &mut Rig, client: Client, data: Value, expected: &[u64], seq: u64, more: bool) {
-        let (found, end) = replayed(rig, client, &data);
+    fn check(rig: &mut Rig, client: Client, data: &Value, expected: &[u64], seq: u64, more: bool) {
+        let (found, end) = replayed(rig, client, data);
         assert_eq!(found, expected, "{data}");
         assert_eq!(end["type"], "replay_complete", "{data}");
         let told = (&end["data"]["seq"], &end["data"]["more"]);
@@ -364,7 +364,7 @@ mod tests {
                 (json!({"from": 10}), &[], 9, false),
                 (json!({"from": 70, "to": 90}), &[], 9, false),
             ] {
-                check(&mut rig, client, data, expected, seq, more);
+                check(&mut rig, client, &data, expected, seq, more);
             }
         }
     }
@@ -387,7 +387,7 @@ mod tests {
             let again =
                 |from: u64, limit: u64| json!({"stream": stream, "from": from, "limit": limit});
             // Nothing is subscribed to.
-            check(&mut rig, client, again(2, 9), &[], 1, false);
+            check(&mut rig, client, &again(2, 9), &[], 1, false);
             let filters = json!({"eventTypes": ["a"]});
             rig.say(
                 client,
@@ -395,9 +395,9 @@ mod tests {
             );
             rig.settle();
             rig.read(client);
-            check(&mut rig, client, again(1, 9), &[1, 3, 5], 6, false);
-            check(&mut rig, client, again(1, 2), &[1, 3], 3, true);
-            check(&mut rig, client, again(4, 1), &[5], 5, true);
+            check(&mut rig, client, &again(1, 9), &[1, 3, 5], 6, false);
+            check(&mut rig, client, &again(1, 2), &[1, 3], 3, true);
+            check(&mut rig, client, &again(4, 1), &[5], 5, true);
         }
     }
 
@@ -487,7 +487,7 @@ mod tests {
         let stream = Stream::user(&user);
         rig.plain.take_up_to(&stream, Seq(2));
         rig.plain.damage(StreamKind::User, &user, Seq(4));
-        check(&mut rig, client, json!({"from": 1}), &[3, 5, 6], 6, false);
+        check(&mut rig, client, &json!({"from": 1}), &[3, 5, 6], 6, false);
     }
 
     #[test]

@@ -144,11 +144,11 @@ impl Hub {
         if let Some(cursor) = &mut self.peers.viewer_mut(key)?.cursors {
             cursor.remove(name(&target));
         }
-        let earliest = facts
-            .earliest
-            .into_iter()
-            .chain(self.rings.first(facts.slot));
-        Some((target, facts.outcome(state.fanned_out(), earliest.min())))
+        let (held, recent) = (facts.earliest, self.rings.first(facts.slot));
+        let to = state.fanned_out();
+        // Where nothing is held, what comes next will be.
+        let earliest = held.into_iter().chain(recent).min().unwrap_or(to.next());
+        Some((target, facts.outcome(to, Some(earliest))))
     }
 
     pub(super) fn take_cursor(&mut self, key: Key, cursor: Cursor) {
