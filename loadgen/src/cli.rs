@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use self::attack::AttackArgs;
-pub(crate) use self::load::{Fanout, LoadArgs, Users};
+pub(crate) use self::load::{Fanout, Publish, RunArgs, Users};
 pub(crate) use self::server::{ServerArgs, UsageError};
 use crate::scenario::Idle;
 
@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Fanout(Fanout),
     /// M users with N connections each; every event goes to one user's connections.
     Users(Users),
+    /// Publishers alone: how soon an event is acknowledged.
+    Publish(Publish),
     /// Connections that only stay: handshakes a second, memory and CPU of each.
     Idle(IdleArgs),
     /// Peers that mean harm, many and for a while. Against your own server only.
@@ -86,6 +88,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::payload::Identity;
+    use crate::scenario::Size;
     use clap::CommandFactory as _;
 
     fn parse(arguments: &str) -> Result<Command, clap::Error> {
@@ -117,6 +121,18 @@ mod tests {
     }
 
     #[test]
+    fn publishing_has_users_and_no_subscribers() {
+        let command = parse("publish --users 7 --payload-bytes 600 --event-ids").unwrap();
+        let Command::Publish(publish) = command else {
+            unreachable!("the subcommand is publish");
+        };
+        let load = publish.load();
+        assert_eq!((load.users(), load.groups[0].connections()), (7, 0));
+        assert_eq!(load.size, Size::Event(600));
+        assert_eq!(load.identity, Identity::EventId);
+    }
+
+    #[test]
     fn nonsense_is_refused() {
         for arguments in [
             "fanout --connections 0",
@@ -132,6 +148,9 @@ mod tests {
             "idle --hold x",
             "fanout --secret a --secret-file b",
             "fanout --frame-bytes 1 --payload-bytes 1",
+            "publish --rate 0",
+            "publish --users 0",
+            "publish --publishers 0",
             "attack",
             "attack --kind nothing",
             "attack --kind silent --connections 0",

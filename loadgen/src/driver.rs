@@ -200,11 +200,13 @@ impl Driver {
         server: Option<Process>,
     ) -> Result<PhaseOutcome, DriverError> {
         let cpu_before_ns = watch(server, Process::cpu_ns)?;
+        let writer_before_ns = watch(server, log_writer_cpu_ns)?;
         let (start_ns, deadline_ns) = self.begin(phase);
         let aborted = self.drive(deadline_ns)?;
         let seconds = self.poller.now_ns().saturating_sub(start_ns).max(1) as f64 / 1e9;
         let idle_seconds = self.poller.take_idle_ns().saturating_sub(LEAD_NS) as f64 / 1e9;
         let cpu_after_ns = watch(server, Process::cpu_ns)?;
+        let writer_after_ns = watch(server, log_writer_cpu_ns)?;
         let server_rss_bytes = watch(server, Process::rss_bytes)?;
         let sender = self.sender.take();
         // What comes twice comes after what was awaited.
@@ -216,11 +218,14 @@ impl Driver {
             groups: recorder.finish(),
             sent: sender.as_ref().map_or(0, Sender::sent),
             slip_ns: sender.map_or_else(latency_histogram, |sender| sender.slip_ns().clone()),
-            unsettled: self.unsettled(),
+            publishers: self.inbox.acknowledgements.publishers(),
+            acknowledged_ns: self.inbox.acknowledgements.take_latency_ns(),
+            unsettled: self.inbox.acknowledgements.unsettled(),
             nacks: self.inbox.acknowledgements.take_nacks(),
             seconds,
             busy: (1.0 - idle_seconds / seconds).clamp(0.0, 1.0),
             server_cpu_ns: spent(cpu_before_ns, cpu_after_ns),
+            log_writer_cpu_ns: spent(writer_before_ns.flatten(), writer_after_ns.flatten()),
             server_rss_bytes,
             aborted,
             closed: self.inbox.closures(),
@@ -237,11 +242,11 @@ impl Driver {
         let start = Start { at_ns, wall_ms };
         let Phase {
             run,
-            filling,
+            form,
             schedule,
             ..
         } = phase;
-        self.sender = Some(Sender::new(run, filling, schedule, start));
+        self.sender = Some(Sender::new(run, form, schedule, start));
         self.poller.take_idle_ns();
         (at_ns, deadline_ns)
     }
@@ -255,7 +260,7 @@ impl Driver {
                 return Ok(Some(reason));
             }
             let next_ns = self.sender.as_ref().and_then(Sender::next_ns);
-            let is_complete = self.inbox.recorder.outstanding() == 0 && self.unsettled() == 0;
+            let is_complete = self.inbox.is_complete();
             if next_ns.is_none() && (is_complete || self.poller.now_ns() > deadline_ns) {
                 return Ok(None);
             }
@@ -272,14 +277,6 @@ impl Driver {
             Some("a publisher was closed".to_owned())
         } else {
             None
-        }
-    }
-
-    fn unsettled(&self) -> u64 {
-        if self.settings.acknowledges {
-            self.inbox.acknowledgements.unsettled()
-        } else {
-            0
         }
     }
 
@@ -331,8 +328,8 @@ impl Driver {
         let Some(sender) = &mut self.sender else {
             return;
         };
-        while let Some((user, text)) = sender.poll_event(self.poller.now_ns()) {
-            let publisher = user as usize % self.publishers.len();
+        while let Some(event) = sender.poll_event(self.poller.now_ns()) {
+            let publisher = event.user as usize % self.publishers.len();
             let index = self.publishers[publisher];
             let link = &mut self.links[index];
             let backlog_bytes = link.backlog_bytes();
@@ -340,8 +337,12 @@ impl Driver {
                 self.touched.push(index);
             }
             self.backlog_bytes = backlog_bytes;
-            link.queue(OpCode::Data(Data::Text), text, self.codec.masks.next());
-            self.inbox.acknowledgements.note_sent(publisher);
+            let mask = self.codec.masks.next();
+            link.queue(OpCode::Data(Data::Text), event.text, mask);
+            if self.settings.acknowledges {
+                let acknowledgements = &mut self.inbox.acknowledgements;
+                acknowledgements.note_sent(publisher, event.intended_ns);
+            }
             self.poller.tick();
         }
         while let Some(index) = self.touched.pop() {
@@ -467,6 +468,8 @@ impl Work {
 /// Bytes of one read: some 600 frames of a saturated stream.
 const READ_BYTES: usize = 256 * 1024;
 const READS_PER_TURN: usize = 4;
+/// The thread of the server that writes its event log.
+const LOG_WRITER: &str = "log-writer";
 /// From the beginning of a phase to its first event.
 const LEAD_NS: u64 = 20_000_000;
 const LINGER: Duration = Duration::from_millis(100);
@@ -478,10 +481,14 @@ fn io_error(what: &'static str) -> impl Fn(io::Error) -> DriverError {
     move |source| DriverError::Io { what, source }
 }
 
-fn watch(
+fn log_writer_cpu_ns(server: &Process) -> io::Result<Option<u64>> {
+    server.thread_cpu_ns(LOG_WRITER)
+}
+
+fn watch<T>(
     server: Option<Process>,
-    measure: impl Fn(&Process) -> io::Result<u64>,
-) -> Result<Option<u64>, DriverError> {
+    measure: impl Fn(&Process) -> io::Result<T>,
+) -> Result<Option<T>, DriverError> {
     server
         .map(|process| measure(&process).map_err(io_error("/proc of the server")))
         .transpose()

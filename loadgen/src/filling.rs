@@ -140,7 +140,7 @@ mod tests {
 
     fn event(n: u32, filling: Filling) -> Vec<u8> {
         let mut out = Vec::new();
-        write_event(&mut out, &marker(n), 1_763_805_600_000, filling);
+        write_event(&mut out, &marker(n), 1_763_805_600_000, filling.into());
         out
     }
 

@@ -44,7 +44,7 @@ impl Inbox {
     pub(crate) fn new(subscriptions: Vec<Subscription>, groups: usize) -> Self {
         Self {
             recorder: Recorder::idle(&subscriptions, groups),
-            acknowledgements: Acknowledgements::default(),
+            acknowledgements: Acknowledgements::new(0),
             handshake_ns: latency_histogram(),
             tls_handshakes: TlsHandshakes::default(),
             subscriptions,
@@ -64,11 +64,12 @@ impl Inbox {
     pub(crate) fn begin(&mut self, phase: &Phase) {
         let Phase {
             run,
-            filling,
+            form,
             schedule,
             ..
         } = phase;
-        self.recorder = Recorder::new(*run, *filling, &self.subscriptions, self.groups, schedule);
+        let (run, filling) = (*run, form.filling);
+        self.recorder = Recorder::new(run, filling, &self.subscriptions, self.groups, schedule);
     }
 
     /// Ends the phase; what comes after it is foreign to the next.
@@ -135,8 +136,9 @@ impl Inbox {
         match link.role {
             Role::Subscriber(index) => self.recorder.handle_data(index, received),
             Role::Publisher(index) => {
-                if !self.acknowledgements.handle_reply(index, received.text) {
-                    self.recorder.count_other(received.text);
+                let Received { text, now_ns, .. } = *received;
+                if !self.acknowledgements.handle_reply(index, text, now_ns) {
+                    self.recorder.count_other(text);
                 }
             }
         }
@@ -157,6 +159,11 @@ impl Inbox {
             };
             self.closed_first.push(format!("{name}: {reason}"));
         }
+    }
+
+    /// Whether all that was sent in this phase was delivered and acknowledged.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.recorder.outstanding() == 0 && self.acknowledgements.unsettled() == 0
     }
 
     /// Whether any publisher has ended: not all events can be sent any more.

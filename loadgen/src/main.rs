@@ -2,9 +2,9 @@
 //!
 //! `cli` reads what is asked for, `scenario` runs it, `driver` is the event loop over `link`,
 //! `transport`, `tls` and `poller`; `attack` is a loop of its own. Pure parts: `schedule` (what is
-//! due when), `payload` and `filling` (the events), `publish` (sending), `upgrade`, `frames` and
-//! `inflate` (the WebSocket protocol), `record` (checking deliveries), `report`, `summary`, `idle`
-//! and `hgrm` (results).
+//! due when), `payload` and `filling` (the events), `publish` (sending, and what is acknowledged),
+//! `upgrade`, `frames` and `inflate` (the WebSocket protocol), `record` (checking deliveries),
+//! `report`, `summary`, `idle` and `hgrm` (results).
 
 mod attack;
 mod cli;
@@ -38,9 +38,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::cli::{AttackArgs, Cli, Command, IdleArgs, LoadArgs, ServerArgs, UsageError};
+use crate::cli::{AttackArgs, Cli, Command, IdleArgs, Publish, RunArgs, ServerArgs, UsageError};
 use crate::proc::Process;
 use crate::report::Verdict;
 use crate::scenario::{Load, ScenarioError};
@@ -49,8 +50,9 @@ use crate::upgrade::Extension;
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Fanout(fanout) => load("fanout", &fanout.load(), &fanout.load, &fanout.server),
-        Command::Users(users) => load("users", &users.load(), &users.load, &users.server),
+        Command::Fanout(args) => load("fanout", &args.load(), &args.load.run, &args.server),
+        Command::Users(args) => load("users", &args.load(), &args.load.run, &args.server),
+        Command::Publish(args) => publish(&args),
         Command::Idle(idle) => stay(&idle),
         Command::Attack(attack) => harm(&attack),
     };
@@ -85,14 +87,20 @@ enum Error {
     Usage(#[from] UsageError),
 }
 
+fn publish(arguments: &Publish) -> Result<Verdict, Error> {
+    let server = &arguments.server;
+    server.sightline("publish")?;
+    load("publish", &arguments.load(), &arguments.run, server)
+}
+
 fn load(
     scenario: &'static str,
     load: &Load,
-    arguments: &LoadArgs,
+    arguments: &RunArgs,
     server: &ServerArgs,
 ) -> Result<Verdict, Error> {
     let target = server.target()?;
-    let settings = server.settings(&target, arguments.extension())?;
+    let settings = server.settings(&target, load.extension)?;
     let process = prepare(server)?;
     let mut runs = Vec::new();
     let mut unprinted = Ok(());
@@ -105,10 +113,13 @@ fn load(
     let summary = Summary::new(command(), scenario, target.name(), load, &connected, runs);
     print(&summary.spread_lines())?;
     write_json(server.json.as_deref(), &summary)?;
-    if let Some(path) = &arguments.hgrm {
-        write_hgrm(path, &summary)?;
-    }
-    Ok(summary.verdict())
+    let verdict = summary.verdict();
+    write_hgrm(
+        arguments.hgrm.as_deref(),
+        verdict,
+        &summary.merged_latencies(),
+    )?;
+    Ok(verdict)
 }
 
 fn stay(arguments: &IdleArgs) -> Result<Verdict, Error> {
@@ -179,12 +190,15 @@ fn write_json(path: Option<&Path>, report: &impl Serialize) -> Result<(), Error>
 
 /// Writes `path`, or one file for each group beside it: `latency.hgrm`, `latency.hot.hgrm`.
 /// A run whose latency does not stand writes none.
-fn write_hgrm(path: &Path, summary: &Summary) -> Result<(), Error> {
-    if summary.verdict() != Verdict::Clean {
+fn write_hgrm(
+    path: Option<&Path>,
+    verdict: Verdict,
+    groups: &[(&str, Histogram<u64>)],
+) -> Result<(), Error> {
+    let Some(path) = path.filter(|_| verdict == Verdict::Clean) else {
         return Ok(());
-    }
-    let groups = summary.merged_latencies();
-    for (name, histogram) in &groups {
+    };
+    for (name, histogram) in groups {
         let path = if groups.len() > 1 {
             path.with_extension(format!("{name}.hgrm"))
         } else {

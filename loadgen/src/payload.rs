@@ -54,6 +54,32 @@ impl Marker {
     }
 }
 
+/// What the events of a phase look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Form {
+    /// What makes up their size.
+    pub(crate) filling: Filling,
+    /// Whether they are told apart by the server.
+    pub(crate) identity: Identity,
+}
+
+/// How a server may know an event again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Identity {
+    /// By an `event_id` of its own, made of run, user and number.
+    EventId,
+    /// Not at all.
+    None,
+}
+
+impl From<Filling> for Form {
+    /// The plain form.
+    fn from(filling: Filling) -> Self {
+        let identity = Identity::None;
+        Self { filling, identity }
+    }
+}
+
 /// Finds markers in messages of one layout.
 #[derive(Debug)]
 pub(crate) struct MarkerFinder {
@@ -83,18 +109,40 @@ impl MarkerFinder {
     }
 }
 
-/// Appends the event as JSON text: a tool execution of `marker.user` at `timestamp_ms`, with
-/// `filling` in `data.pad`. Its length depends on that of the filling alone.
-pub(crate) fn write_event(out: &mut Vec<u8>, marker: &Marker, timestamp_ms: u64, filling: Filling) {
-    out.extend_from_slice(br#"{"event_type":"tool_execution","user_id":""#);
+/// Appends the event as JSON text: a tool execution of `marker.user` at `timestamp_ms`, with the
+/// filling in `data.pad`. Its length depends on its form alone.
+pub(crate) fn write_event(out: &mut Vec<u8>, marker: &Marker, timestamp_ms: u64, form: Form) {
+    out.push(b'{');
+    if form.identity == Identity::EventId {
+        out.extend_from_slice(br#""event_id":""#);
+        for number in [marker.run, marker.user, marker.n] {
+            push_digits(out, u64::from(number), 8);
+        }
+        out.extend_from_slice(br#"","#);
+    }
+    out.extend_from_slice(br#""event_type":"tool_execution","user_id":""#);
     out.extend_from_slice(user_name(marker.user).as_bytes());
     out.extend_from_slice(br#"","session_id":"s"#);
     push_digits(out, u64::from(marker.user), USER_DIGITS);
     out.extend_from_slice(br#"","timestamp":"#);
     push_digits(out, timestamp_ms, 13);
     out.extend_from_slice(br#","data":"#);
-    write_data(out, marker, filling);
+    write_data(out, marker, form.filling);
     out.push(b'}');
+}
+
+/// Bytes of an event of this form.
+pub(crate) fn event_bytes(form: Form) -> usize {
+    let (run, user, n, intended_ns) = (0, 0, 0, 0);
+    let marker = Marker {
+        run,
+        user,
+        n,
+        intended_ns,
+    };
+    let mut out = Vec::new();
+    write_event(&mut out, &marker, 0, form);
+    out.len()
 }
 
 fn write_data(out: &mut Vec<u8>, marker: &Marker, filling: Filling) {
@@ -171,13 +219,12 @@ mod tests {
     };
 
     fn event(marker: &Marker, letters: usize) -> Vec<u8> {
+        event_of(marker, Filling::Letters(letters).into())
+    }
+
+    fn event_of(marker: &Marker, form: Form) -> Vec<u8> {
         let mut out = Vec::new();
-        write_event(
-            &mut out,
-            marker,
-            1_763_805_600_000,
-            Filling::Letters(letters),
-        );
+        write_event(&mut out, marker, 1_763_805_600_000, form);
         out
     }
 
@@ -201,15 +248,28 @@ mod tests {
     }
 
     #[test]
-    fn length_depends_on_the_padding_alone() {
-        let small = Marker {
-            run: 0,
-            user: 0,
-            n: 0,
-            intended_ns: 0,
+    fn length_depends_on_the_form_alone() {
+        let identified = Form {
+            filling: Filling::Letters(7),
+            identity: Identity::EventId,
         };
-        assert_eq!(event(&small, 100).len(), event(&MARKER, 100).len());
-        assert_eq!(event(&small, 0).len() + 100, event(&MARKER, 100).len());
+        for form in [Filling::Letters(0).into(), identified] {
+            assert_eq!(event_of(&MARKER, form).len(), event_bytes(form), "{form:?}");
+        }
+        let plain = event_bytes(Filling::Letters(0).into());
+        assert_eq!(event_bytes(Filling::Letters(100).into()), plain + 100);
+    }
+
+    #[test]
+    fn identified_event_names_itself_and_no_other() {
+        let form = Form {
+            filling: Filling::Letters(0),
+            identity: Identity::EventId,
+        };
+        let text = event_of(&MARKER, form);
+        let json: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(json["event_id"], "123456780000004299999999");
+        assert_eq!(MarkerFinder::new().find(&text), Some(MARKER));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use crate::filling::Filling;
+use crate::payload::Form;
 use crate::record::GroupRecord;
 use crate::schedule::Schedule;
 
@@ -15,7 +15,7 @@ pub(crate) struct Phase {
     /// Its number in the markers.
     pub(crate) run: u32,
     /// Of each event.
-    pub(crate) filling: Filling,
+    pub(crate) form: Form,
     /// What to send when.
     pub(crate) schedule: Schedule,
     /// How long to wait for deliveries after the last intended time.
@@ -31,6 +31,10 @@ pub(crate) struct PhaseOutcome {
     pub(crate) first_delivery: Option<Vec<u8>>,
     /// Events sent.
     pub(crate) sent: u64,
+    /// Publisher connections.
+    pub(crate) publishers: usize,
+    /// From the intended send to the acknowledgement; empty where nothing is acknowledged.
+    pub(crate) acknowledged_ns: Histogram<u64>,
     /// Events sent and not acknowledged by a server that acknowledges.
     pub(crate) unsettled: u64,
     /// Refused events by code.
@@ -45,6 +49,8 @@ pub(crate) struct PhaseOutcome {
     pub(crate) busy: f64,
     /// CPU time of the watched server over the phase; unknown where threads have ended in it.
     pub(crate) server_cpu_ns: Option<u64>,
+    /// The part of it that its log's writer took; unknown where it has none.
+    pub(crate) log_writer_cpu_ns: Option<u64>,
     /// Resident memory of the watched server at the end.
     pub(crate) server_rss_bytes: Option<u64>,
     /// Why the phase was broken off before its end.

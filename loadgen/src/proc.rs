@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A process that is watched by its number.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +32,22 @@ impl Process {
             match schedstat.ok().as_deref().and_then(parse_schedstat) {
                 Some(cpu_ns) => total += cpu_ns,
                 None => return self.cpu_ns_by_ticks(),
+            }
+        }
+        Ok(total)
+    }
+
+    /// Nanoseconds that its threads named `name` have spent on a CPU; `None` where it has none.
+    pub(crate) fn thread_cpu_ns(&self, name: &str) -> io::Result<Option<u64>> {
+        let mut total = None;
+        for task in fs::read_dir(self.file("task"))? {
+            let path = task?.path();
+            // A thread that ends while it is looked at has no name any more.
+            let is_named = fs::read_to_string(path.join("comm"))
+                .is_ok_and(|comm| comm.trim_end_matches('\n') == name);
+            if is_named {
+                let cpu_ns = thread_cpu_ns(&path)?;
+                total = Some(total.unwrap_or(0) + cpu_ns);
             }
         }
         Ok(total)
@@ -67,6 +83,15 @@ pub(crate) fn kernel_release() -> Option<String> {
 
 /// Ticks are 10 ms on every Linux that `stat` is read on (`USER_HZ` is part of its interface).
 const NS_PER_TICK: u64 = 10_000_000;
+
+fn thread_cpu_ns(task: &Path) -> io::Result<u64> {
+    let schedstat = fs::read_to_string(task.join("schedstat"));
+    if let Some(cpu_ns) = schedstat.ok().as_deref().and_then(parse_schedstat) {
+        return Ok(cpu_ns);
+    }
+    let stat = fs::read_to_string(task.join("stat"))?;
+    parse_stat(&stat).ok_or_else(|| unreadable("task/TID/stat"))
+}
 
 /// The first number of `schedstat`: nanoseconds on a CPU.
 fn parse_schedstat(text: &str) -> Option<u64> {
@@ -123,6 +148,21 @@ mod tests {
             spent = own.cpu_ns().unwrap() - before;
         }
         assert!(own.cpu_ns_by_ticks().is_ok());
+    }
+
+    #[test]
+    fn thread_is_found_by_its_name() {
+        let own = Process::watch(std::process::id()).unwrap();
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let busy = move || while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {};
+        let thread = std::thread::Builder::new().name("busy-one".to_owned());
+        let thread = thread.spawn(busy).unwrap();
+        while own.thread_cpu_ns("busy-one").unwrap().unwrap_or(0) == 0 {
+            std::thread::yield_now();
+        }
+        assert_eq!(own.thread_cpu_ns("busy").unwrap(), None);
+        drop(stop);
+        thread.join().unwrap();
     }
 
     #[test]

@@ -3,13 +3,12 @@
 //!
 //! Pure: the time comes as an argument, and `driver` owns the sockets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use hdrhistogram::Histogram;
 use serde::Deserialize;
 
-use crate::filling::Filling;
-use crate::payload::{self, Marker};
+use crate::payload::{self, Form, Marker};
 use crate::record::latency_histogram;
 use crate::schedule::Schedule;
 
@@ -22,11 +21,22 @@ pub(crate) struct Start {
     pub(crate) wall_ms: u64,
 }
 
+/// An event that is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DueEvent<'a> {
+    /// Whose it is.
+    pub(crate) user: u32,
+    /// When it was to be sent, nanoseconds of the generator's clock.
+    pub(crate) intended_ns: u64,
+    /// The message.
+    pub(crate) text: &'a [u8],
+}
+
 /// Turns a schedule into events, each at its time.
 #[derive(Debug)]
 pub(crate) struct Sender {
     run: u32,
-    filling: Filling,
+    form: Form,
     schedule: Schedule,
     start: Start,
     text: Vec<u8>,
@@ -35,12 +45,12 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    /// A sender of `schedule`'s events as phase `run`, with `filling` in each.
-    pub(crate) fn new(run: u32, filling: Filling, schedule: Schedule, start: Start) -> Self {
+    /// A sender of `schedule`'s events as phase `run`, each of `form`.
+    pub(crate) fn new(run: u32, form: Form, schedule: Schedule, start: Start) -> Self {
         let (text, slip_ns) = (Vec::new(), latency_histogram());
         Self {
             run,
-            filling,
+            form,
             schedule,
             start,
             text,
@@ -56,8 +66,8 @@ impl Sender {
             .map(|at_ns| self.start.at_ns + at_ns)
     }
 
-    /// The next event and its user, where it is due at `now_ns`. How late that is, is the slip.
-    pub(crate) fn poll_event(&mut self, now_ns: u64) -> Option<(u32, &[u8])> {
+    /// The next event, where it is due at `now_ns`. How late that is, is the slip.
+    pub(crate) fn poll_event(&mut self, now_ns: u64) -> Option<DueEvent<'_>> {
         let intended_ns = self.next_ns().filter(|at_ns| *at_ns <= now_ns)?;
         let due = self.schedule.pop()?;
         self.slip_ns.saturating_record(now_ns - intended_ns);
@@ -70,8 +80,12 @@ impl Sender {
         };
         let timestamp_ms = self.start.wall_ms + due.at_ns / 1_000_000;
         self.text.clear();
-        payload::write_event(&mut self.text, &marker, timestamp_ms, self.filling);
-        Some((due.user, &self.text))
+        payload::write_event(&mut self.text, &marker, timestamp_ms, self.form);
+        Some(DueEvent {
+            user: due.user,
+            intended_ns,
+            text: &self.text,
+        })
     }
 
     /// Events polled so far.
@@ -85,38 +99,58 @@ impl Sender {
     }
 }
 
-/// What each publisher connection has sent, and what of it the server has settled.
-#[derive(Debug, Default)]
+/// What each publisher connection has sent, what of it the server has settled, and when.
+#[derive(Debug)]
 pub(crate) struct Acknowledgements {
-    /// Messages sent and settled, for each publisher: `settled <= sent`.
-    publishers: Vec<(u64, u64)>,
+    publishers: Vec<Ledger>,
     nacks: BTreeMap<String, u64>,
+    latency_ns: Histogram<u64>,
+}
+
+/// The messages of one publisher connection.
+#[derive(Debug, Clone, Default)]
+struct Ledger {
+    /// Messages that the server has settled, from the connection's first.
+    settled: u64,
+    /// The intended times of those after them.
+    awaited: VecDeque<u64>,
 }
 
 impl Acknowledgements {
     /// The ledger of `publishers` connections.
     pub(crate) fn new(publishers: usize) -> Self {
         Self {
-            publishers: vec![(0, 0); publishers],
+            publishers: vec![Ledger::default(); publishers],
             nacks: BTreeMap::new(),
+            latency_ns: latency_histogram(),
         }
     }
 
-    /// Notes that publisher `index` has sent one message more.
-    pub(crate) fn note_sent(&mut self, index: usize) {
-        self.publishers[index].0 += 1;
+    /// Publisher connections.
+    pub(crate) fn publishers(&self) -> usize {
+        self.publishers.len()
     }
 
-    /// Takes what the server said to publisher `index`; returns whether it was about its
-    /// messages.
-    pub(crate) fn handle_reply(&mut self, index: usize, text: &[u8]) -> bool {
+    /// Notes that publisher `index` has sent one message more, which was due at `intended_ns`.
+    pub(crate) fn note_sent(&mut self, index: usize, intended_ns: u64) {
+        self.publishers[index].awaited.push_back(intended_ns);
+    }
+
+    /// Takes what the server said to publisher `index` at `now_ns`; returns whether it was about
+    /// its messages.
+    pub(crate) fn handle_reply(&mut self, index: usize, text: &[u8], now_ns: u64) -> bool {
         let Ok(reply) = serde_json::from_slice::<Reply>(text) else {
             return false;
         };
         match reply {
             Reply::Ack { through } => {
-                let (sent, settled) = &mut self.publishers[index];
-                *settled = (*settled).max(through.min(*sent));
+                let Ledger { settled, awaited } = &mut self.publishers[index];
+                let count = through.saturating_sub(*settled).min(awaited.len() as u64);
+                *settled += count;
+                for intended_ns in awaited.drain(..count as usize) {
+                    let latency_ns = now_ns.saturating_sub(intended_ns);
+                    self.latency_ns.saturating_record(latency_ns);
+                }
             }
             Reply::Nack { code } => *self.nacks.entry(code).or_insert(0) += 1,
         }
@@ -127,8 +161,14 @@ impl Acknowledgements {
     pub(crate) fn unsettled(&self) -> u64 {
         self.publishers
             .iter()
-            .map(|(sent, settled)| sent - settled)
+            .map(|ledger| ledger.awaited.len() as u64)
             .sum()
+    }
+
+    /// Nanoseconds from each message's intended time to the acknowledgement that covers it, of
+    /// those settled since the last call.
+    pub(crate) fn take_latency_ns(&mut self) -> Histogram<u64> {
+        std::mem::replace(&mut self.latency_ns, latency_histogram())
     }
 
     /// Refused messages by their code, since the last call.
@@ -155,6 +195,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::filling::Filling;
     use crate::payload::MarkerFinder;
     use crate::schedule::{Arrival, Lane};
     use std::time::Duration;
@@ -165,7 +206,12 @@ mod tests {
             at_ns: 5_000_000,
             wall_ms: 1_763_805_600_000,
         };
-        Sender::new(9, Filling::Letters(10), Schedule::new(vec![lane]), start)
+        Sender::new(
+            9,
+            Filling::Letters(10).into(),
+            Schedule::new(vec![lane]),
+            start,
+        )
     }
 
     #[test]
@@ -182,9 +228,10 @@ mod tests {
     fn late_generator_keeps_the_intended_times_and_records_the_slip() {
         let mut sender = sender();
         let mut seen = Vec::new();
-        while let Some((user, text)) = sender.poll_event(9_000_000) {
-            let marker = MarkerFinder::new().find(text).unwrap();
-            seen.push((user, marker.n, marker.intended_ns));
+        while let Some(event) = sender.poll_event(9_000_000) {
+            let marker = MarkerFinder::new().find(event.text).unwrap();
+            assert_eq!(event.intended_ns, marker.intended_ns);
+            seen.push((event.user, marker.n, marker.intended_ns));
         }
         assert_eq!(
             seen,
@@ -195,28 +242,51 @@ mod tests {
         assert!(slip.equivalent(slip.max(), 4_000_000) && slip.equivalent(slip.min(), 2_000_000));
     }
 
+    fn ack(through: u64) -> Vec<u8> {
+        format!(r#"{{"type":"ack","data":{{"through":{through}}}}}"#).into_bytes()
+    }
+
     #[test]
     fn replies_settle_what_was_sent() {
         let mut ledger = Acknowledgements::new(2);
         for index in [0, 0, 1] {
-            ledger.note_sent(index);
+            ledger.note_sent(index, 0);
         }
         assert_eq!(ledger.unsettled(), 3);
-        assert!(ledger.handle_reply(0, br#"{"type":"ack","data":{"through":1}}"#));
-        assert_eq!(ledger.unsettled(), 2);
-        assert!(ledger.handle_reply(0, br#"{"type":"ack","data":{"through":99}}"#));
-        assert_eq!(ledger.unsettled(), 1);
-        assert!(!ledger.handle_reply(1, br#"{"type":"server_shutdown","data":{}}"#));
-        assert!(!ledger.handle_reply(1, b"nonsense"));
+        for (through, unsettled) in [(1, 2), (1, 2), (99, 1), (0, 1)] {
+            assert!(ledger.handle_reply(0, &ack(through), 0));
+            assert_eq!(ledger.unsettled(), unsettled, "through {through}");
+        }
+        assert!(!ledger.handle_reply(1, br#"{"type":"server_shutdown","data":{}}"#, 0));
+        assert!(!ledger.handle_reply(1, b"nonsense", 0));
+    }
+
+    #[test]
+    fn acknowledgement_counts_from_the_intended_time_of_each_message() {
+        let mut ledger = Acknowledgements::new(1);
+        for intended_ns in [1_000_000, 2_000_000, 3_000_000] {
+            ledger.note_sent(0, intended_ns);
+        }
+        let mut check = |through, now_ns, expected: &[u64]| {
+            assert!(ledger.handle_reply(0, &ack(through), now_ns));
+            let latency = ledger.take_latency_ns();
+            assert_eq!(latency.len(), expected.len() as u64, "through {through}");
+            for value in expected {
+                assert_eq!(latency.count_at(*value), 1, "through {through}: {value}");
+            }
+        };
+        check(2, 5_000_000, &[4_000_000, 3_000_000]);
+        check(2, 6_000_000, &[]);
+        check(3, 9_000_000, &[6_000_000]);
     }
 
     #[test]
     fn refusals_are_counted_and_overload_is_final() {
         let mut ledger = Acknowledgements::new(1);
         let nack = |code| format!(r#"{{"type":"nack","data":{{"message":1,"code":"{code}"}}}}"#);
-        assert!(ledger.handle_reply(0, nack("NO_AUDIENCE").as_bytes()));
+        assert!(ledger.handle_reply(0, nack("NO_AUDIENCE").as_bytes(), 0));
         assert_eq!(ledger.refusal(), None);
-        assert!(ledger.handle_reply(0, nack("OVERLOADED").as_bytes()));
+        assert!(ledger.handle_reply(0, nack("OVERLOADED").as_bytes(), 0));
         assert_eq!(ledger.refusal(), Some("OVERLOADED"));
         assert_eq!(ledger.take_nacks().len(), 2);
         assert_eq!(ledger.refusal(), None);

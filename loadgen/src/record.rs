@@ -203,7 +203,8 @@ impl Recorder {
 }
 
 impl GroupRecord {
-    fn new() -> Self {
+    /// Of a group that expects nothing.
+    pub(crate) fn new() -> Self {
         Self {
             expected: 0,
             delivered: 0,
@@ -337,7 +338,7 @@ mod tests {
             n,
             intended_ns: 1_000_000,
         };
-        payload::write_event(&mut out, &marker, 1_763_805_600_000, PAD);
+        payload::write_event(&mut out, &marker, 1_763_805_600_000, PAD.into());
         out
     }
 

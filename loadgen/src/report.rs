@@ -45,6 +45,8 @@ pub(crate) struct RunReport {
     pub(crate) reasons: Vec<String>,
     /// The deliveries.
     pub(crate) groups: Vec<GroupReport>,
+    /// What the publishers heard.
+    pub(crate) acknowledgements: AcknowledgementReport,
     /// From the first intended time to the last delivery.
     seconds: f64,
     events_sent: u64,
@@ -59,6 +61,19 @@ pub(crate) struct RunReport {
     schedule_slip_ns: BTreeMap<&'static str, u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<ServerReport>,
+}
+
+/// The acknowledgements of all publishers.
+#[derive(Debug, Serialize)]
+pub(crate) struct AcknowledgementReport {
+    publishers: usize,
+    acknowledged: u64,
+    /// From the intended send; empty where it would not stand, or nothing is acknowledged.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    latency_ns: BTreeMap<&'static str, u64>,
+    /// All of it.
+    #[serde(skip)]
+    pub(crate) histogram: Histogram<u64>,
 }
 
 /// The deliveries of one group.
@@ -90,8 +105,12 @@ pub(crate) struct GroupReport {
 #[derive(Debug, Serialize)]
 struct ServerReport {
     cpu_ns_per_delivery: Option<f64>,
+    cpu_ns_per_event: Option<f64>,
     /// CPU time over wall time; 1 is one core.
     cpu_share: f64,
+    /// The same of the thread that writes the event log, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_writer_cpu_share: Option<f64>,
     rss_bytes: u64,
 }
 
@@ -112,11 +131,15 @@ impl RunReport {
         }
         let delivered: u64 = outcome.groups.iter().map(|group| group.delivered).sum();
         let server = server_report(&outcome, delivered);
+        let acknowledgements = AcknowledgementReport::new(&outcome, verdict);
         let groups = load.groups.iter().zip(outcome.groups);
+        // Of users without subscribers there is nothing to say.
+        let groups = groups.filter(|(group, _)| group.connections() > 0);
         Self {
             groups: groups
                 .map(|(group, record)| GroupReport::new(group, record, verdict))
                 .collect(),
+            acknowledgements,
             verdict,
             reasons,
             seconds: outcome.seconds,
@@ -142,6 +165,7 @@ impl RunReport {
                     .iter()
                     .map(|reason| format!("warm-up: {reason}")),
             );
+            self.acknowledgements.latency_ns.clear();
             self.groups
                 .iter_mut()
                 .for_each(|group| group.latency_ns.clear());
@@ -155,10 +179,16 @@ impl RunReport {
             .iter()
             .map(|group| group.line(scenario))
             .collect();
+        let has_deliveries = !lines.is_empty();
+        if !has_deliveries {
+            lines.push(self.publishing_line(scenario));
+        }
         if let (Some(last), Some(server)) = (lines.last_mut(), &self.server) {
             let _ = write!(last, "  {}", server.text());
         }
-        if let [first, ..] = lines.as_mut_slice() {
+        if let [first, ..] = lines.as_mut_slice()
+            && has_deliveries
+        {
             let _ = write!(first, "  {:.0} deliveries/s", self.deliveries_per_second);
         }
         let label = match self.verdict {
@@ -174,6 +204,24 @@ impl RunReport {
         lines
     }
 
+    /// The line of a run that only publishes.
+    fn publishing_line(&self, scenario: &str) -> String {
+        let AcknowledgementReport {
+            publishers,
+            acknowledged,
+            latency_ns,
+            ..
+        } = &self.acknowledgements;
+        let refused: u64 = self.nacks.values().sum();
+        let (sent, rate) = (self.events_sent, self.events_sent as f64 / self.seconds);
+        let mut line = format!(
+            "{scenario} {publishers} publishers {rate:.0} ev/s: acknowledged {acknowledged}/{sent} \
+             (refused {refused})"
+        );
+        line.push_str(&latency_text(latency_ns));
+        line
+    }
+
     /// The numbers that are compared over repeats, by name.
     pub(crate) fn metrics(&self) -> BTreeMap<String, f64> {
         let mut metrics = BTreeMap::new();
@@ -182,14 +230,22 @@ impl RunReport {
                 metrics.insert(format!("{}.latency_ns.{name}", group.name), *value as f64);
             }
         }
+        for (name, value) in &self.acknowledgements.latency_ns {
+            metrics.insert(format!("{ACKNOWLEDGEMENT_METRIC}.{name}"), *value as f64);
+        }
         metrics.insert(
             "deliveries_per_second".to_owned(),
             self.deliveries_per_second,
         );
         if let Some(server) = &self.server {
             metrics.insert("server.rss_bytes".to_owned(), server.rss_bytes as f64);
-            if let Some(cpu_ns) = server.cpu_ns_per_delivery {
-                metrics.insert(CPU_METRIC.to_owned(), cpu_ns);
+            let optional = [
+                (CPU_METRIC, server.cpu_ns_per_delivery),
+                (CPU_EVENT_METRIC, server.cpu_ns_per_event),
+                ("server.log_writer_cpu_share", server.log_writer_cpu_share),
+            ];
+            for (name, value) in optional {
+                metrics.extend(value.map(|value| (name.to_owned(), value)));
             }
         }
         metrics
@@ -239,15 +295,7 @@ impl GroupReport {
             self.delivered,
             self.expected,
         );
-        for (name, _) in SHOWN
-            .iter()
-            .filter(|(name, _)| self.latency_ns.contains_key(name))
-        {
-            let _ = write!(line, "  {name} {:.3}", self.latency_ns[name] as f64 / 1e6);
-        }
-        if !self.latency_ns.is_empty() {
-            line.push_str(" ms");
-        }
+        line.push_str(&latency_text(&self.latency_ns));
         line
     }
 
@@ -265,13 +313,49 @@ impl GroupReport {
     }
 }
 
+impl AcknowledgementReport {
+    fn new(outcome: &PhaseOutcome, verdict: Verdict) -> Self {
+        let histogram = outcome.acknowledged_ns.clone();
+        Self {
+            publishers: outcome.publishers,
+            acknowledged: histogram.len(),
+            latency_ns: if verdict == Verdict::Clean {
+                percentiles(&histogram)
+            } else {
+                BTreeMap::new()
+            },
+            histogram,
+        }
+    }
+}
+
 impl ServerReport {
     fn text(&self) -> String {
-        let cpu = self.cpu_ns_per_delivery.unwrap_or(0.0) / 1e3;
+        let (cpu, what) = match (self.cpu_ns_per_delivery, self.cpu_ns_per_event) {
+            (Some(cpu_ns), _) => (cpu_ns / 1e3, "delivery"),
+            (None, cpu_ns) => (cpu_ns.unwrap_or(0.0) / 1e3, "event"),
+        };
         let share = self.cpu_share * 100.0;
         let rss = self.rss_bytes as f64 / MIB;
-        format!("server {cpu:.2} µs CPU/delivery, {share:.0} % CPU, RSS {rss:.1} MiB")
+        let writer = self.log_writer_cpu_share.map_or_else(String::new, |share| {
+            format!(" (log writer {:.1} %)", share * 100.0)
+        });
+        format!("server {cpu:.2} µs CPU/{what}, {share:.0} % CPU{writer}, RSS {rss:.1} MiB")
     }
+}
+
+/// The percentiles as a line's end says them; nothing where there are none.
+fn latency_text(latency_ns: &BTreeMap<&'static str, u64>) -> String {
+    let mut text = String::new();
+    for (name, _) in SHOWN {
+        if let Some(value) = latency_ns.get(name) {
+            let _ = write!(text, "  {name} {:.3}", *value as f64 / 1e6);
+        }
+    }
+    if !text.is_empty() {
+        text.push_str(" ms");
+    }
+    text
 }
 
 /// What is shown of a distribution, and from which quantile it is read (the maximum from none).
@@ -287,6 +371,10 @@ pub(crate) const SHOWN: [(&str, Option<f64>); 7] = [
 const SAMPLES_BEYOND_MIN: f64 = 10.0;
 /// The name of the CPU time of a delivery among the metrics.
 pub(crate) const CPU_METRIC: &str = "server.cpu_ns_per_delivery";
+/// The name of the CPU time of an event among the metrics.
+pub(crate) const CPU_EVENT_METRIC: &str = "server.cpu_ns_per_event";
+/// What the names of the acknowledgements' percentiles begin with.
+pub(crate) const ACKNOWLEDGEMENT_METRIC: &str = "acknowledgement.latency_ns";
 pub(crate) const MIB: f64 = 1024.0 * 1024.0;
 
 /// The values of [`SHOWN`] that enough samples carry, and the maximum; nothing of nothing.
@@ -356,9 +444,14 @@ fn generator_bounds(outcome: &PhaseOutcome, bounds: Bounds) -> Vec<String> {
 
 fn server_report(outcome: &PhaseOutcome, delivered: u64) -> Option<ServerReport> {
     let cpu_ns = outcome.server_cpu_ns? as f64;
+    let each = |count: u64| (count > 0).then(|| cpu_ns / count as f64);
+    let share = |cpu_ns: f64| cpu_ns / 1e9 / outcome.seconds;
+    let writer_ns = outcome.log_writer_cpu_ns;
     Some(ServerReport {
-        cpu_ns_per_delivery: (delivered > 0).then(|| cpu_ns / delivered as f64),
-        cpu_share: cpu_ns / 1e9 / outcome.seconds,
+        cpu_ns_per_delivery: each(delivered),
+        cpu_ns_per_event: each(outcome.sent),
+        cpu_share: share(cpu_ns),
+        log_writer_cpu_share: writer_ns.map(|writer_ns| share(writer_ns as f64)),
         rss_bytes: outcome.server_rss_bytes?,
     })
 }
@@ -366,8 +459,10 @@ fn server_report(outcome: &PhaseOutcome, delivered: u64) -> Option<ServerReport>
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::payload::Identity;
     use crate::record::latency_histogram;
     use crate::scenario::Size;
+    use crate::upgrade::Extension;
 
     pub(crate) fn histogram(samples: u64) -> Histogram<u64> {
         let mut histogram = latency_histogram();
@@ -402,6 +497,8 @@ pub(crate) mod tests {
             duration: Duration::from_secs(100),
             warmup: Duration::ZERO,
             size: Size::Frame(415),
+            identity: Identity::None,
+            extension: Extension::None,
             repeat: 1,
             publishers: 1,
             drain: Duration::from_secs(1),
@@ -426,6 +523,8 @@ pub(crate) mod tests {
             groups: vec![group],
             first_delivery: None,
             sent: 1000,
+            publishers: 1,
+            acknowledged_ns: histogram(1000),
             unsettled: 0,
             nacks: BTreeMap::new(),
             others: BTreeMap::new(),
@@ -433,6 +532,7 @@ pub(crate) mod tests {
             seconds: 100.0,
             busy: 0.5,
             server_cpu_ns: Some(10_000_000),
+            log_writer_cpu_ns: None,
             server_rss_bytes: Some(3 * 1024 * 1024),
             aborted: None,
             closed: Vec::new(),
@@ -455,6 +555,36 @@ pub(crate) mod tests {
             verdict == Verdict::Clean,
             "{lines:?}"
         );
+        assert_eq!(
+            report.acknowledgements.latency_ns.is_empty(),
+            verdict != Verdict::Clean
+        );
+    }
+
+    fn publishing() -> Load {
+        let mut load = load();
+        load.groups[0].connections_per_user = 0;
+        load
+    }
+
+    #[test]
+    fn run_that_only_publishes_tells_its_acknowledgements() {
+        let mut outcome = outcome();
+        outcome.groups = vec![GroupRecord::new()];
+        outcome.log_writer_cpu_ns = Some(1_000_000_000);
+        let report = RunReport::new(&publishing(), outcome);
+        assert_eq!(
+            report.lines("publish"),
+            [
+                "publish 1 publishers 10 ev/s: acknowledged 1000/1000 (refused 0)  p50 5.001  \
+                 p90 5.001  p99 5.001  max 5.001 ms  server 10.00 µs CPU/event, 0 % CPU (log \
+                 writer 1.0 %), RSS 3.0 MiB"
+            ]
+        );
+        let metrics = report.metrics();
+        assert!(metrics["acknowledgement.latency_ns.p99"] > 0.0);
+        assert_eq!(metrics["server.log_writer_cpu_share"], 0.01);
+        assert!(!metrics.contains_key(CPU_METRIC), "{metrics:?}");
     }
 
     #[test]
@@ -539,5 +669,6 @@ pub(crate) mod tests {
             ["warm-up: deliveries are not as they should be"]
         );
         assert!(report.groups[0].latency_ns.is_empty());
+        assert!(report.acknowledgements.latency_ns.is_empty());
     }
 }

@@ -13,13 +13,14 @@ use crate::filling::Filling;
 use crate::frames::header_bytes;
 use crate::idle::{IdleReport, MemoryReport};
 use crate::link::Role;
-use crate::payload::RUNS;
+use crate::payload::{self, Form, Identity, RUNS};
 use crate::phase::{Phase, PhaseOutcome};
 use crate::proc::Process;
 use crate::record::Subscription;
 use crate::report::{Bounds, RunReport};
 use crate::schedule::{Arrival, Lane, Schedule};
 use crate::target::Target;
+use crate::upgrade::Extension;
 
 /// Why a scenario has no result.
 #[derive(Debug, thiserror::Error)]
@@ -51,18 +52,21 @@ pub(crate) enum ScenarioError {
     Proc(#[from] std::io::Error),
 }
 
-/// How large the events are, as they come to a subscriber.
+/// How large the events are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Size {
-    /// Bytes of a plain frame, header included; filled with one letter.
+    /// Bytes of the text that is published; filled with one letter.
+    Event(usize),
+    /// Bytes of a plain frame to a subscriber, header included; filled with one letter.
     Frame(usize),
-    /// Bytes of the text before it is deflated or framed; filled with text.
+    /// Bytes of the text to a subscriber before it is deflated or framed; filled with text.
     Payload(usize),
 }
 
 impl std::fmt::Display for Size {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Event(bytes) => write!(out, "events of {bytes} bytes"),
             Self::Frame(bytes) => write!(out, "frames of {bytes} bytes"),
             Self::Payload(bytes) => write!(out, "payloads of {bytes} bytes"),
         }
@@ -93,6 +97,10 @@ pub(crate) struct Load {
     pub(crate) warmup: Duration,
     /// Of each event.
     pub(crate) size: Size,
+    /// Of each event.
+    pub(crate) identity: Identity,
+    /// What the subscribers offer.
+    pub(crate) extension: Extension,
     /// Measured phases.
     pub(crate) repeat: u32,
     /// Publisher connections, where the target leaves their number open.
@@ -129,14 +137,14 @@ pub(crate) fn run_load(
     let connected = driver.connect(&dials)?;
     driver.hold(SETTLE)?;
     let mut run = first_run();
-    let filling = calibrate(&mut driver, load, run)?;
+    let form = calibrate(&mut driver, load, run)?;
     let mut run_phase = |duration| {
         run = (run + 1) % RUNS;
         let (schedule, drain) = (load.schedule(duration), load.drain);
         driver.run(
             Phase {
                 run,
-                filling,
+                form,
                 schedule,
                 drain,
             },
@@ -201,7 +209,8 @@ impl Group {
 }
 
 impl Load {
-    fn users(&self) -> u32 {
+    /// Users of all groups.
+    pub(crate) fn users(&self) -> u32 {
         self.groups
             .iter()
             .map(|group| group.users.len() as u32)
@@ -250,30 +259,45 @@ const SETTLE: Duration = Duration::from_millis(300);
 /// Descriptors for everything that is no connection.
 const DESCRIPTORS_SPARE: u64 = 32;
 
-/// Sends one event without filling and returns the filling by which what subscribers get will be
-/// of `load.size`, whatever envelope the server puts around the event.
-fn calibrate(driver: &mut Driver, load: &Load, run: u32) -> Result<Filling, ScenarioError> {
-    let schedule = Schedule::new(vec![Lane::single(load.groups[0].users.start)]);
-    let outcome = driver.run(
-        Phase {
-            run,
-            filling: Filling::Letters(0),
-            schedule,
-            drain: load.drain,
-        },
-        None,
-    )?;
+/// The form by which events will be of `load.size`. Where that is what subscribers get, one event
+/// without filling is sent, whatever envelope the server puts around it.
+fn calibrate(driver: &mut Driver, load: &Load, run: u32) -> Result<Form, ScenarioError> {
+    let form = Form {
+        filling: Filling::Letters(0),
+        identity: load.identity,
+    };
+    let empty = match load.size {
+        Size::Event(_) => payload::event_bytes(form),
+        Size::Frame(_) | Size::Payload(_) => first_delivery_bytes(driver, load, run, form)?,
+    };
+    let filling = load.size.filling(empty)?;
+    Ok(Form { filling, ..form })
+}
+
+fn first_delivery_bytes(
+    driver: &mut Driver,
+    load: &Load,
+    run: u32,
+    form: Form,
+) -> Result<usize, ScenarioError> {
+    let phase = Phase {
+        run,
+        form,
+        schedule: Schedule::new(vec![Lane::single(load.groups[0].users.start)]),
+        drain: load.drain,
+    };
+    let outcome = driver.run(phase, None)?;
     let Some(text) = &outcome.first_delivery else {
         return Err(ScenarioError::NotDelivered(why_not_delivered(&outcome)));
     };
-    load.size
-        .filling(text.len() + seq_growth(text, load.events_until_middle()))
+    Ok(text.len() + seq_growth(text, load.events_until_middle()))
 }
 
 impl Size {
     /// What fills an event whose text takes `empty` bytes without filling.
     fn filling(self, empty: usize) -> Result<Filling, ScenarioError> {
         let (header, wanted, kind) = match self {
+            Self::Event(bytes) => (0, bytes, Filling::Letters(0)),
             Self::Frame(bytes) => (header_bytes(bytes), bytes, Filling::Letters(0)),
             Self::Payload(bytes) => (0, bytes, Filling::Text(0)),
         };
@@ -379,6 +403,7 @@ mod tests {
         check(Size::Frame(415), 200, Some(Filling::Letters(211)));
         check(Size::Frame(204), 200, Some(Filling::Letters(0)));
         check(Size::Frame(203), 200, None);
+        check(Size::Event(300), 200, Some(Filling::Letters(100)));
         check(Size::Payload(2048), 200, Some(Filling::Text(1848)));
         check(Size::Payload(199), 200, None);
     }
@@ -389,6 +414,8 @@ mod tests {
             duration: Duration::from_secs(10),
             warmup: Duration::from_secs(2),
             size: Size::Frame(415),
+            identity: Identity::None,
+            extension: Extension::None,
             repeat: 3,
             publishers: 1,
             drain: Duration::from_secs(1),

@@ -9,7 +9,9 @@ use serde::Serialize;
 use crate::driver::Connected;
 use crate::proc::kernel_release;
 use crate::record::latency_histogram;
-use crate::report::{CPU_METRIC, RunReport, SHOWN, Verdict, percentiles};
+use crate::report::{
+    ACKNOWLEDGEMENT_METRIC, CPU_EVENT_METRIC, CPU_METRIC, RunReport, SHOWN, Verdict, percentiles,
+};
 use crate::scenario::Load;
 use crate::tls::TlsHandshakes;
 
@@ -46,7 +48,7 @@ pub(crate) struct Summary {
     schema: &'static str,
     /// What was run, to run it again.
     pub(crate) command: String,
-    /// `fanout` or `users`.
+    /// `fanout`, `users` or `publish`.
     pub(crate) scenario: &'static str,
     /// The kind of server.
     pub(crate) target: &'static str,
@@ -99,13 +101,17 @@ impl Summary {
             return Vec::new();
         }
         let mut lines = vec![format!("{} runs, median (min–max):", self.runs.len())];
-        for group in &self.runs[0].groups {
-            let mut line = format!("  {}", group.name);
+        let groups = &self.runs[0].groups;
+        let delivered = groups
+            .iter()
+            .map(|group| (group.name, format!("{}.latency_ns", group.name)));
+        let acknowledged = groups
+            .is_empty()
+            .then(|| ("acknowledged", ACKNOWLEDGEMENT_METRIC.to_owned()));
+        for (label, metric) in delivered.chain(acknowledged) {
+            let mut line = format!("  {label}");
             for (name, _) in SHOWN {
-                if let Some(spread) = self
-                    .spread
-                    .get(&format!("{}.latency_ns.{name}", group.name))
-                {
+                if let Some(spread) = self.spread.get(&format!("{metric}.{name}")) {
                     let _ = write!(line, "  {name} {}", spread.text(1e6));
                 }
             }
@@ -115,25 +121,30 @@ impl Summary {
         }
         if let Some(cpu_ns) = self.spread.get(CPU_METRIC) {
             lines.push(format!("  server {} µs CPU/delivery", cpu_ns.text(1e3)));
+        } else if let Some(cpu_ns) = self.spread.get(CPU_EVENT_METRIC) {
+            lines.push(format!("  server {} µs CPU/event", cpu_ns.text(1e3)));
         }
         lines
     }
 
-    /// The latencies of all runs together, by group.
+    /// The latencies of all runs together, by group; of a load without subscribers, those of the
+    /// acknowledgements.
     pub(crate) fn merged_latencies(&self) -> Vec<(&'static str, Histogram<u64>)> {
         let Some(first) = self.runs.first() else {
             return Vec::new();
         };
-        let merge = |index: usize| {
-            let mut merged = latency_histogram();
-            for run in &self.runs {
-                merged += &run.groups[index].histogram;
-            }
-            merged
+        if first.groups.is_empty() {
+            let all = self.runs.iter().map(|run| &run.acknowledgements.histogram);
+            return vec![("acknowledged", merged(all))];
+        }
+        let of_group = |index: usize| {
+            self.runs
+                .iter()
+                .map(move |run| &run.groups[index].histogram)
         };
         let groups = first.groups.iter().enumerate();
         groups
-            .map(|(index, group)| (group.name, merge(index)))
+            .map(|(index, group)| (group.name, merged(of_group(index))))
             .collect()
     }
 }
@@ -162,6 +173,15 @@ impl HandshakeReport {
             tls: connected.tls_handshakes,
         }
     }
+}
+
+/// All of `histograms` in one.
+fn merged<'a>(histograms: impl Iterator<Item = &'a Histogram<u64>>) -> Histogram<u64> {
+    let mut merged = latency_histogram();
+    for histogram in histograms {
+        merged += histogram;
+    }
+    merged
 }
 
 fn spread(runs: &[RunReport]) -> BTreeMap<String, Spread> {

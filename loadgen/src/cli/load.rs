@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::server::ServerArgs;
 use super::{USERS_MAX, parse_positive, parse_seconds};
+use crate::payload::Identity;
 use crate::report::Bounds;
 use crate::scenario::{Group, Load, Size};
 use crate::upgrade::Extension;
@@ -47,9 +48,29 @@ pub(crate) struct Users {
     pub(crate) server: ServerArgs,
 }
 
-/// What is sent, and how long.
 #[derive(Debug, Args)]
-pub(crate) struct LoadArgs {
+pub(crate) struct Publish {
+    /// Users, to whose streams the events go in turn.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..USERS_MAX))]
+    users: u32,
+    /// Events a second, each a message of its own.
+    #[arg(long, default_value = "20000", value_parser = parse_positive)]
+    rate: f64,
+    /// Bytes of an event's text as it is published. It is filled with one letter.
+    #[arg(long, default_value_t = 500)]
+    payload_bytes: usize,
+    /// Gives each event an `event_id` of its own.
+    #[arg(long)]
+    event_ids: bool,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+/// How long it goes on, how often, and when it stands.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
     /// Seconds of each measured run.
     #[arg(long, default_value = "30", value_parser = parse_seconds)]
     duration: Duration,
@@ -59,19 +80,8 @@ pub(crate) struct LoadArgs {
     /// Measured runs, one after the other on the same connections.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
-    /// Bytes of the frame that a subscriber gets, header included. The event is filled with one
-    /// letter.
-    #[arg(long, default_value_t = 415)]
-    frame_bytes: usize,
-    /// Bytes of the text that a subscriber gets, before it is deflated or framed. The event is
-    /// filled with an agent's output, different each time.
-    #[arg(long, conflicts_with = "frame_bytes")]
-    payload_bytes: Option<usize>,
-    /// Subscribers offer permessage-deflate.
-    #[arg(long)]
-    compress: bool,
     /// Publisher connections, where the target leaves it open (a topic has its own always).
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     publishers: u32,
     /// Seconds to wait for outstanding deliveries after the last event.
     #[arg(long, default_value = "10", value_parser = parse_seconds)]
@@ -86,6 +96,24 @@ pub(crate) struct LoadArgs {
     /// with several groups, one file for each.
     #[arg(long, value_name = "FILE")]
     pub(crate) hgrm: Option<PathBuf>,
+}
+
+/// What is sent to subscribers, and how long.
+#[derive(Debug, Args)]
+pub(crate) struct LoadArgs {
+    /// Bytes of the frame that a subscriber gets, header included. The event is filled with one
+    /// letter.
+    #[arg(long, default_value_t = 415)]
+    frame_bytes: usize,
+    /// Bytes of the text that a subscriber gets, before it is deflated or framed. The event is
+    /// filled with an agent's output, different each time.
+    #[arg(long, conflicts_with = "frame_bytes")]
+    payload_bytes: Option<usize>,
+    /// Subscribers offer permessage-deflate.
+    #[arg(long)]
+    compress: bool,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
 }
 
 impl Fanout {
@@ -119,25 +147,51 @@ impl Users {
     }
 }
 
+impl Publish {
+    /// The load that this asks for: users without subscribers.
+    pub(crate) fn load(&self) -> Load {
+        let users = Group {
+            name: "all",
+            users: 0..self.users,
+            connections_per_user: 0,
+            events_per_second: self.rate,
+        };
+        let size = Size::Event(self.payload_bytes);
+        let load = self.run.load(vec![users], size, Extension::None);
+        let identity = if self.event_ids {
+            Identity::EventId
+        } else {
+            Identity::None
+        };
+        Load { identity, ..load }
+    }
+}
+
 impl LoadArgs {
-    /// What the subscribers offer.
-    pub(crate) fn extension(&self) -> Extension {
-        if self.compress {
+    /// The load of `groups`.
+    fn load(&self, groups: Vec<Group>) -> Load {
+        let size = match self.payload_bytes {
+            Some(bytes) => Size::Payload(bytes),
+            None => Size::Frame(self.frame_bytes),
+        };
+        let extension = if self.compress {
             Extension::Deflate
         } else {
             Extension::None
-        }
+        };
+        self.run.load(groups, size, extension)
     }
+}
 
-    fn load(&self, groups: Vec<Group>) -> Load {
+impl RunArgs {
+    fn load(&self, groups: Vec<Group>, size: Size, extension: Extension) -> Load {
         Load {
             groups,
             duration: self.duration,
             warmup: self.warmup,
-            size: match self.payload_bytes {
-                Some(bytes) => Size::Payload(bytes),
-                None => Size::Frame(self.frame_bytes),
-            },
+            size,
+            identity: Identity::None,
+            extension,
             repeat: self.repeat,
             publishers: self.publishers,
             drain: self.drain,

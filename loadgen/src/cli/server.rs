@@ -80,6 +80,9 @@ pub(crate) enum UsageError {
     /// TLS trusts nobody of itself.
     #[error("a wss:// server needs --ca-file")]
     NoCaFile,
+    /// Only sightline acknowledges, and keeps what a viewer missed.
+    #[error("{0} needs --target sightline")]
+    NeedsSightline(&'static str),
     /// Sightline takes nobody without a token.
     #[error("--target sightline needs --secret or --secret-file")]
     NoSecret,
@@ -109,6 +112,15 @@ impl ServerArgs {
             },
             TargetKind::Topic => Target::Topic { minter },
         })
+    }
+
+    /// The target of `command`, which no other server can do.
+    /// Errors: `NeedsSightline`, and those of [`ServerArgs::target`].
+    pub(crate) fn sightline(&self, command: &'static str) -> Result<Target, UsageError> {
+        match self.target {
+            TargetKind::Sightline => self.target(),
+            TargetKind::Topic => Err(UsageError::NeedsSightline(command)),
+        }
     }
 
     /// How to reach and treat `target`, whose subscribers offer `extension`.
@@ -215,6 +227,8 @@ mod tests {
     fn secret_comes_from_the_flag_or_the_file() {
         assert!(matches!(server("").target(), Err(UsageError::NoSecret)));
         assert!(server("--target topic").target().is_ok());
+        let other = server("--target topic").sightline("publish");
+        assert!(matches!(other, Err(UsageError::NeedsSightline("publish"))));
         assert_eq!(
             server("--secret abc").secret().unwrap(),
             Some(b"abc".to_vec())

@@ -5,6 +5,7 @@
 
 mod attacks;
 mod gateway;
+mod publishing;
 mod server;
 mod transports;
 

@@ -39,6 +39,8 @@ pub enum Fault {
     NeverSettles,
     /// `OVERLOADED` from the tenth event on.
     Overloaded,
+    /// `NO_AUDIENCE` for every tenth event.
+    Refuses,
 }
 
 /// How a server talks.
@@ -188,6 +190,12 @@ impl Server {
                 Fault::Overloaded if count >= 10 => {
                     let data = json!({"message": count, "index": 0, "code": "OVERLOADED"});
                     Some(json!({"type": "nack", "data": data}))
+                }
+                Fault::Refuses if count % 10 == 0 => {
+                    let data = json!({"message": count, "index": 0, "code": "NO_AUDIENCE"});
+                    let nack = json!({"type": "nack", "data": data});
+                    socket.send(Message::text(nack.to_string())).unwrap();
+                    Some(json!({"type": "ack", "data": {"through": count}}))
                 }
                 _ => Some(json!({"type": "ack", "data": {"through": count}})),
             };
