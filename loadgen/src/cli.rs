@@ -1,6 +1,7 @@
 //! The command line: what can be asked for, and its translation into scenarios.
 
 mod attack;
+mod catch_up;
 mod load;
 mod server;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use self::attack::AttackArgs;
+pub(crate) use self::catch_up::CatchUpArgs;
 pub(crate) use self::load::{Fanout, Publish, RunArgs, Users};
 pub(crate) use self::server::{ServerArgs, UsageError};
 use crate::scenario::Idle;
@@ -33,6 +35,8 @@ pub(crate) enum Command {
     Users(Users),
     /// Publishers alone: how soon an event is acknowledged.
     Publish(Publish),
+    /// Viewers that come back to what they have missed, beside a live load.
+    CatchUp(CatchUpArgs),
     /// Connections that only stay: handshakes a second, memory and CPU of each.
     Idle(IdleArgs),
     /// Peers that mean harm, many and for a while. Against your own server only.
@@ -133,6 +137,18 @@ mod tests {
     }
 
     #[test]
+    fn live_users_are_none_of_those_that_come_back() {
+        let most = "catch-up --users 300000 --live-users 300000";
+        let Command::CatchUp(catch_up) = parse(most).unwrap() else {
+            unreachable!("the subcommand is catch-up");
+        };
+        let catch_up = catch_up.catch_up();
+        let live = &catch_up.live.groups[0].users;
+        assert!(live.start >= catch_up.users.end, "{live:?}");
+        assert!(i64::from(live.end) < USERS_MAX, "{live:?}");
+    }
+
+    #[test]
     fn nonsense_is_refused() {
         for arguments in [
             "fanout --connections 0",
@@ -151,6 +167,9 @@ mod tests {
             "publish --rate 0",
             "publish --users 0",
             "publish --publishers 0",
+            "catch-up --viewers 0",
+            "catch-up --users 300001",
+            "catch-up --prepare a --cursors b",
             "attack",
             "attack --kind nothing",
             "attack --kind silent --connections 0",

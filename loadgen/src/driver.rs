@@ -4,14 +4,16 @@
 //! Between any two sockets it looks whether an event is due, so that reading a fan-out does not
 //! delay the next send by more than one read. Readiness is kept: a socket is read until it is
 //! empty (a short read says so) or its turn is over, and in the latter case it is read again in
-//! the next turn. What deliveries mean is `record`'s business, what is due `publish`'s.
+//! the next turn. Viewers that catch up wait behind all others: one read of one of them, then
+//! whatever else is ready. What deliveries mean is `record`'s business, what is due `publish`'s.
 
+use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
 use hdrhistogram::Histogram;
 use mio::Token;
-use tungstenite::protocol::frame::coding::{Data, OpCode};
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use crate::frames::MaskSequence;
 use crate::inbox::{Codec, Inbox};
@@ -22,6 +24,7 @@ use crate::poller::Poller;
 use crate::proc::Process;
 use crate::publish::{Sender, Start};
 use crate::record::{Subscription, latency_histogram};
+use crate::returners::Returners;
 use crate::tls::TlsHandshakes;
 use crate::upgrade::Extension;
 
@@ -95,7 +98,11 @@ pub(crate) struct Driver {
     work: Vec<Work>,
     /// Connections whose socket may hold more than their turn allowed to read.
     unfinished: Vec<usize>,
+    /// Returning viewers whose sockets are to be read, when nothing else is.
+    behind: VecDeque<Work>,
     links: Vec<Link>,
+    /// The links that stay from phase to phase; the returning viewers are those after them.
+    resident: usize,
     /// The links that publish, in the order of their role's index.
     publishers: Vec<usize>,
     /// Publishers with new events to write.
@@ -124,7 +131,9 @@ impl Driver {
             poller: Poller::new().map_err(io_error("epoll"))?,
             work: Vec::new(),
             unfinished: Vec::new(),
+            behind: VecDeque::new(),
             links: Vec::new(),
+            resident: 0,
             publishers: Vec::new(),
             touched: Vec::new(),
             backlog_bytes: 0,
@@ -169,6 +178,7 @@ impl Driver {
                 });
             }
         }
+        self.resident = self.links.len();
         let handshake_ns = self.inbox.handshake_ns.clone();
         Ok(Connected {
             seconds: (self.poller.now_ns() - start_ns) as f64 / 1e9,
@@ -201,8 +211,9 @@ impl Driver {
     ) -> Result<PhaseOutcome, DriverError> {
         let cpu_before_ns = watch(server, Process::cpu_ns)?;
         let writer_before_ns = watch(server, log_writer_cpu_ns)?;
-        let (start_ns, deadline_ns) = self.begin(phase);
-        let aborted = self.drive(deadline_ns)?;
+        let drain_ns = phase.drain.as_nanos() as u64;
+        let (start_ns, last_ns) = self.begin(phase);
+        let aborted = self.drive(last_ns, drain_ns)?;
         let seconds = self.poller.now_ns().saturating_sub(start_ns).max(1) as f64 / 1e9;
         let idle_seconds = self.poller.take_idle_ns().saturating_sub(LEAD_NS) as f64 / 1e9;
         let cpu_after_ns = watch(server, Process::cpu_ns)?;
@@ -211,13 +222,22 @@ impl Driver {
         let sender = self.sender.take();
         // What comes twice comes after what was awaited.
         self.hold(LINGER)?;
-        let recorder = self.inbox.end();
+        self.dismiss();
+        let (recorder, returners) = (self.inbox.end(), self.inbox.returners.take());
+        let mut others = recorder.others().clone();
+        let mut slip_ns = sender
+            .as_ref()
+            .map_or_else(latency_histogram, |sender| sender.slip_ns().clone());
+        if let Some(returners) = &returners {
+            others.extend(returners.others().clone());
+            slip_ns += returners.slip_ns();
+        }
         Ok(PhaseOutcome {
             first_delivery: recorder.first_delivery().map(<[u8]>::to_vec),
-            others: recorder.others().clone(),
+            others,
             groups: recorder.finish(),
             sent: sender.as_ref().map_or(0, Sender::sent),
-            slip_ns: sender.map_or_else(latency_histogram, |sender| sender.slip_ns().clone()),
+            slip_ns,
             publishers: self.inbox.acknowledgements.publishers(),
             acknowledged_ns: self.inbox.acknowledgements.take_latency_ns(),
             unsettled: self.inbox.acknowledgements.unsettled(),
@@ -227,45 +247,111 @@ impl Driver {
             server_cpu_ns: spent(cpu_before_ns, cpu_after_ns),
             log_writer_cpu_ns: spent(writer_before_ns.flatten(), writer_after_ns.flatten()),
             server_rss_bytes,
+            returned: returners.map(Returners::finish),
             aborted,
             closed: self.inbox.closures(),
         })
     }
 
-    /// Sets up `phase`; returns when its first event is due, and when it is given up.
+    /// Sets up `phase`; returns when its first event is due, and its last.
     fn begin(&mut self, phase: Phase) -> (u64, u64) {
         self.inbox.begin(&phase);
         let at_ns = self.poller.tick() + LEAD_NS;
-        let drain_ns = phase.drain.as_nanos() as u64;
-        let deadline_ns = at_ns + phase.schedule.last_at_ns() + drain_ns;
+        let last_ns = at_ns + phase.schedule.last_at_ns();
         let wall_ms = wall_ms() + LEAD_NS / 1_000_000;
         let start = Start { at_ns, wall_ms };
         let Phase {
             run,
             form,
             schedule,
+            mut returners,
             ..
         } = phase;
+        if let Some(returners) = &mut returners {
+            returners.begin(at_ns);
+        }
+        self.inbox.returners = returners;
         self.sender = Some(Sender::new(run, form, schedule, start));
         self.poller.take_idle_ns();
-        (at_ns, deadline_ns)
+        (at_ns, last_ns)
     }
 
-    /// Turns until the phase is over; returns why it was broken off, if it was.
-    fn drive(&mut self, deadline_ns: u64) -> Result<Option<String>, DriverError> {
+    /// Turns until the phase is over, at the latest `drain_ns` after its last event, which is due
+    /// at `last_ns`; returns why it was broken off, if it was.
+    fn drive(&mut self, last_ns: u64, drain_ns: u64) -> Result<Option<String>, DriverError> {
+        let mut deadline_ns = last_ns + drain_ns;
         loop {
             self.poller.tick();
             self.send_due();
+            self.dial_due()?;
+            if self.end_with_returners() {
+                deadline_ns = self.poller.now_ns() + drain_ns;
+            }
             if let Some(reason) = self.abort_reason() {
                 return Ok(Some(reason));
             }
-            let next_ns = self.sender.as_ref().and_then(Sender::next_ns);
+            let next_ns = self.next_ns();
             let is_complete = self.inbox.is_complete();
             if next_ns.is_none() && (is_complete || self.poller.now_ns() > deadline_ns) {
                 return Ok(None);
             }
             self.turn(next_ns.unwrap_or(deadline_ns + 1))?;
         }
+    }
+
+    /// When the next event or viewer is due; `None` after the last.
+    fn next_ns(&self) -> Option<u64> {
+        let event_ns = self.sender.as_ref().and_then(Sender::next_ns);
+        let returners = self.inbox.returners.as_ref();
+        let viewer_ns = returners.and_then(Returners::next_ns);
+        event_ns.into_iter().chain(viewer_ns).min()
+    }
+
+    /// Dials the next returning viewer where it is due: one, so that a crowd that is due at once
+    /// holds up nobody else.
+    fn dial_due(&mut self) -> Result<(), DriverError> {
+        let now_ns = self.poller.now_ns();
+        let returners = self.inbox.returners.as_mut();
+        let Some((index, path)) = returners.and_then(|returners| returners.poll_dial(now_ns))
+        else {
+            return Ok(());
+        };
+        let (path, role) = (path.to_owned(), Role::Returner(index));
+        self.dial(&Dial { path, role })
+    }
+
+    /// Nothing more is sent once nothing is awaited of any returning viewer; says whether that
+    /// has just come about.
+    fn end_with_returners(&mut self) -> bool {
+        let Some(sender) = self
+            .sender
+            .as_mut()
+            .filter(|sender| sender.next_ns().is_some())
+        else {
+            return false;
+        };
+        let returners = self.inbox.returners.as_ref();
+        let are_settled = returners.is_some_and(Returners::are_settled);
+        if are_settled {
+            self.inbox.recorder.expect_only(sender.cut());
+        }
+        are_settled
+    }
+
+    /// Ends the connections of the returning viewers.
+    fn dismiss(&mut self) {
+        for link in &mut self.links[self.resident..] {
+            let normal = 1000_u16.to_be_bytes();
+            link.queue(
+                OpCode::Control(Control::Close),
+                &normal,
+                self.codec.masks.next(),
+            );
+            // Whether the server hears of it or finds out does not matter any more.
+            let _ = link.flush();
+        }
+        self.links.truncate(self.resident);
+        self.behind.clear();
     }
 
     fn abort_reason(&self) -> Option<String> {
@@ -283,7 +369,7 @@ impl Driver {
     fn dial(&mut self, dial: &Dial) -> Result<(), DriverError> {
         let extension = match dial.role {
             Role::Publisher(_) => Extension::None,
-            Role::Subscriber(_) => self.settings.extension,
+            Role::Returner(_) | Role::Subscriber(_) => self.settings.extension,
         };
         let (server, now_ns) = (&self.settings.server, self.poller.now_ns());
         let mut link = Link::dial(server, &dial.path, extension, dial.role, now_ns)
@@ -301,7 +387,7 @@ impl Driver {
 
     /// One turn: waits for readiness, at most until `until_ns`, and serves every ready socket.
     fn turn(&mut self, until_ns: u64) -> Result<(), DriverError> {
-        let polled = if self.unfinished.is_empty() {
+        let polled = if self.unfinished.is_empty() && self.behind.is_empty() {
             self.poller.poll_until(until_ns)
         } else {
             self.poller.poll_now()
@@ -315,8 +401,16 @@ impl Driver {
             if work.is_writable {
                 self.flush(work.link);
             }
-            if work.is_readable {
+            if work.is_readable && matches!(self.links[work.link].role, Role::Returner(_)) {
+                self.behind.push_back(work);
+            } else if work.is_readable {
                 self.handle_readable(work);
+            }
+            self.send_due();
+        }
+        if let Some(work) = self.behind.pop_front() {
+            if self.read_once(work, READ_BEHIND_BYTES) {
+                self.behind.push_back(work);
             }
             self.send_due();
         }
@@ -362,26 +456,37 @@ impl Driver {
     /// Reads a socket until it is empty or has had its share.
     fn handle_readable(&mut self, work: Work) {
         for _ in 0..READS_PER_TURN {
-            let link = &mut self.links[work.link];
-            if link.state == State::Closed {
+            if !self.read_once(work, READ_BYTES) {
                 return;
-            }
-            match link.transport.receive(&mut self.received) {
-                Ok(0) => return self.close(work.link, "the server ended the connection"),
-                Ok(bytes) => {
-                    self.receive(work.link, bytes);
-                    // A short read has emptied the socket, and the next byte is a new edge; but
-                    // an end that came along with the bytes has had its edge.
-                    if bytes < self.received.len() && !work.is_ending {
-                        return;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return self.close(work.link, &error.to_string()),
             }
         }
         self.unfinished.push(work.link);
+    }
+
+    /// Reads a socket once, at most `bytes_max`; says whether it may hold more.
+    fn read_once(&mut self, work: Work, bytes_max: usize) -> bool {
+        let link = &mut self.links[work.link];
+        if link.state == State::Closed {
+            return false;
+        }
+        match link.transport.receive(&mut self.received[..bytes_max]) {
+            Ok(0) => {
+                self.close(work.link, "the server ended the connection");
+                false
+            }
+            Ok(bytes) => {
+                self.receive(work.link, bytes);
+                // A short read has emptied the socket, and the next byte is a new edge; but an
+                // end that came along with the bytes has had its edge.
+                bytes == bytes_max || work.is_ending
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
+            Err(error) => {
+                self.close(work.link, &error.to_string());
+                false
+            }
+        }
     }
 
     /// Takes the first `bytes` of the buffer as the next bytes of connection `index`.
@@ -468,6 +573,8 @@ impl Work {
 /// Bytes of one read: some 600 frames of a saturated stream.
 const READ_BYTES: usize = 256 * 1024;
 const READS_PER_TURN: usize = 4;
+/// Bytes of one read of a viewer that catches up: what the others may have to wait for, some 50 µs.
+const READ_BEHIND_BYTES: usize = 64 * 1024;
 /// The thread of the server that writes its event log.
 const LOG_WRITER: &str = "log-writer";
 /// From the beginning of a phase to its first event.

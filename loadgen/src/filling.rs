@@ -3,10 +3,13 @@
 //!
 //! Pure and repeatable: the same marker gives the same text, another marker another.
 
+use serde::{Deserialize, Serialize};
+
 use crate::payload::Marker;
 
 /// The filling of an event, by its kind and its bytes inside the JSON string (escapes counted).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Filling {
     /// One letter again and again.
     Letters(usize),

@@ -12,6 +12,7 @@ use crate::link::{Link, Role, State};
 use crate::phase::Phase;
 use crate::publish::Acknowledgements;
 use crate::record::{Received, Recorder, Subscription, latency_histogram, message_kind};
+use crate::returners::Returners;
 use crate::tls::TlsHandshakes;
 
 /// What all connections share on the wire.
@@ -26,6 +27,8 @@ pub(crate) struct Codec {
 pub(crate) struct Inbox {
     /// Checks the deliveries of the present phase.
     pub(crate) recorder: Recorder,
+    /// Viewers that connect in the course of the present phase.
+    pub(crate) returners: Option<Returners>,
     /// What became of the events sent.
     pub(crate) acknowledgements: Acknowledgements,
     /// From the dial to being open, of each connection that is or was open.
@@ -44,6 +47,7 @@ impl Inbox {
     pub(crate) fn new(subscriptions: Vec<Subscription>, groups: usize) -> Self {
         Self {
             recorder: Recorder::idle(&subscriptions, groups),
+            returners: None,
             acknowledgements: Acknowledgements::new(0),
             handshake_ns: latency_histogram(),
             tls_handshakes: TlsHandshakes::default(),
@@ -86,8 +90,11 @@ impl Inbox {
         }
         if greets && matches!(link.role, Role::Subscriber(_)) {
             link.state = State::Greeting;
-        } else {
-            link.state = State::Open;
+            return;
+        }
+        link.state = State::Open;
+        // Returners have a clock of their own.
+        if !matches!(link.role, Role::Returner(_)) {
             self.handshake_ns
                 .saturating_record(now_ns - link.dialled_ns);
         }
@@ -141,6 +148,11 @@ impl Inbox {
                     self.recorder.count_other(text);
                 }
             }
+            Role::Returner(index) => {
+                if let Some(returners) = &mut self.returners {
+                    returners.handle_data(index, received);
+                }
+            }
         }
     }
 
@@ -152,18 +164,25 @@ impl Inbox {
         link.state = State::Closed;
         self.closed += 1;
         self.has_lost_publisher |= matches!(link.role, Role::Publisher(_));
+        if let (Role::Returner(index), Some(returners)) = (link.role, &mut self.returners) {
+            returners.handle_closed(index);
+        }
         if self.closed_first.len() < CLOSED_SHOWN {
             let name = match link.role {
                 Role::Publisher(index) => format!("publisher {index}"),
+                Role::Returner(index) => format!("returning viewer {index}"),
                 Role::Subscriber(index) => format!("subscriber {index}"),
             };
             self.closed_first.push(format!("{name}: {reason}"));
         }
     }
 
-    /// Whether all that was sent in this phase was delivered and acknowledged.
+    /// Whether all that was sent in this phase was delivered and acknowledged, and all returning
+    /// viewers have what they missed.
     pub(crate) fn is_complete(&self) -> bool {
-        self.recorder.outstanding() == 0 && self.acknowledgements.unsettled() == 0
+        self.recorder.outstanding() == 0
+            && self.acknowledgements.unsettled() == 0
+            && self.returners.as_ref().is_none_or(Returners::are_settled)
     }
 
     /// Whether any publisher has ended: not all events can be sent any more.

@@ -16,6 +16,8 @@ use crate::upgrade::{Accepted, Extension, Upgrade, UpgradeError};
 pub(crate) enum Role {
     /// Sends events.
     Publisher(usize),
+    /// Connects in the course of a phase, to get what it has missed.
+    Returner(usize),
     /// Gets events.
     Subscriber(usize),
 }

@@ -1,12 +1,14 @@
 //! `loadgen`: open-loop load for servers that fan events out over WebSocket.
 //!
 //! `cli` reads what is asked for, `scenario` runs it, `driver` is the event loop over `link`,
-//! `transport`, `tls` and `poller`; `attack` is a loop of its own. Pure parts: `schedule` (what is
-//! due when), `payload` and `filling` (the events), `publish` (sending, and what is acknowledged),
-//! `upgrade`, `frames` and `inflate` (the WebSocket protocol), `record` (checking deliveries),
-//! `report`, `summary`, `idle` and `hgrm` (results).
+//! `transport`, `tls` and `poller`; `catch_up` is a scenario of its own on the same loop, `attack`
+//! a loop of its own. Pure parts: `schedule` (what is due when), `payload` and `filling` (the
+//! events), `publish` (sending, and what is acknowledged), `upgrade`, `frames` and `inflate` (the
+//! WebSocket protocol), `record` (checking deliveries), `returners` (viewers that come in the
+//! course of a phase), `report`, `returned`, `summary`, `idle` and `hgrm` (results).
 
 mod attack;
+mod catch_up;
 mod cli;
 mod driver;
 mod filling;
@@ -23,6 +25,8 @@ mod proc;
 mod publish;
 mod record;
 mod report;
+mod returned;
+mod returners;
 mod scenario;
 mod schedule;
 mod summary;
@@ -41,7 +45,10 @@ use clap::Parser as _;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::cli::{AttackArgs, Cli, Command, IdleArgs, Publish, RunArgs, ServerArgs, UsageError};
+use crate::catch_up::{Backlog, BacklogError, CatchUpReport};
+use crate::cli::{
+    AttackArgs, CatchUpArgs, Cli, Command, IdleArgs, Publish, RunArgs, ServerArgs, UsageError,
+};
 use crate::proc::Process;
 use crate::report::Verdict;
 use crate::scenario::{Load, ScenarioError};
@@ -53,6 +60,7 @@ fn main() -> ExitCode {
         Command::Fanout(args) => load("fanout", &args.load(), &args.load.run, &args.server),
         Command::Users(args) => load("users", &args.load(), &args.load.run, &args.server),
         Command::Publish(args) => publish(&args),
+        Command::CatchUp(args) => catch_up(&args),
         Command::Idle(idle) => stay(&idle),
         Command::Attack(attack) => harm(&attack),
     };
@@ -75,6 +83,8 @@ fn main() -> ExitCode {
 /// Why there is no result.
 #[derive(Debug, thiserror::Error)]
 enum Error {
+    #[error(transparent)]
+    Backlog(#[from] BacklogError),
     #[error("--cpu {0}: there is no such CPU, or it may not be used")]
     Cpu(usize),
     #[error("--server-pid {pid}: {source}")]
@@ -119,6 +129,38 @@ fn load(
         verdict,
         &summary.merged_latencies(),
     )?;
+    Ok(verdict)
+}
+
+fn catch_up(arguments: &CatchUpArgs) -> Result<Verdict, Error> {
+    let server = &arguments.server;
+    let (target, catch_up) = (arguments.target()?, arguments.catch_up());
+    let settings = server.settings(&target, catch_up.live.extension)?;
+    let backlog = arguments
+        .cursors
+        .as_deref()
+        .map(Backlog::read)
+        .transpose()?;
+    let process = prepare(server)?;
+    if let Some(path) = &arguments.prepare {
+        let backlog = catch_up::prepare(&target, settings, &catch_up, process)?;
+        backlog.write(path)?;
+        print(&[backlog.line()])?;
+        return Ok(Verdict::Clean);
+    }
+    let mut rounds = Vec::new();
+    let mut unprinted = Ok(());
+    catch_up::run(&target, settings, &catch_up, process, backlog, |round| {
+        let printed = print(&round.lines());
+        unprinted = std::mem::replace(&mut unprinted, Ok(())).and(printed);
+        rounds.push(round);
+    })?;
+    unprinted?;
+    let report = CatchUpReport::new(command(), rounds);
+    print(&report.lines())?;
+    write_json(server.json.as_deref(), &report)?;
+    let (hgrm, verdict) = (arguments.load.run.hgrm.as_deref(), report.verdict());
+    write_hgrm(hgrm, verdict, &report.merged_latencies())?;
     Ok(verdict)
 }
 

@@ -7,6 +7,8 @@ use hdrhistogram::Histogram;
 
 use crate::payload::Form;
 use crate::record::GroupRecord;
+use crate::returned::Returned;
+use crate::returners::Returners;
 use crate::schedule::Schedule;
 
 /// One stretch of load, with a beginning and an end.
@@ -20,6 +22,8 @@ pub(crate) struct Phase {
     pub(crate) schedule: Schedule,
     /// How long to wait for deliveries after the last intended time.
     pub(crate) drain: Duration,
+    /// Viewers that connect meanwhile; the phase ends with the last of them.
+    pub(crate) returners: Option<Returners>,
 }
 
 /// What came of a phase.
@@ -41,7 +45,7 @@ pub(crate) struct PhaseOutcome {
     pub(crate) nacks: BTreeMap<String, u64>,
     /// Messages other than deliveries, by type.
     pub(crate) others: BTreeMap<String, u64>,
-    /// How late each event was sent.
+    /// How late each event was sent, and each returning viewer dialled.
     pub(crate) slip_ns: Histogram<u64>,
     /// From the first intended time to the last delivery (or to giving up).
     pub(crate) seconds: f64,
@@ -53,6 +57,8 @@ pub(crate) struct PhaseOutcome {
     pub(crate) log_writer_cpu_ns: Option<u64>,
     /// Resident memory of the watched server at the end.
     pub(crate) server_rss_bytes: Option<u64>,
+    /// The viewers that connected meanwhile.
+    pub(crate) returned: Option<Returned>,
     /// Why the phase was broken off before its end.
     pub(crate) aborted: Option<String>,
     /// Connections that have ended, the first few with the reason.

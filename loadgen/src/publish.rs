@@ -88,6 +88,12 @@ impl Sender {
         })
     }
 
+    /// Sends no more; returns the schedule of what was sent.
+    pub(crate) fn cut(&mut self) -> &Schedule {
+        self.schedule.cut();
+        &self.schedule
+    }
+
     /// Events polled so far.
     pub(crate) fn sent(&self) -> u64 {
         self.sent
@@ -240,6 +246,18 @@ mod tests {
         assert_eq!(sender.next_ns(), None);
         let slip = sender.slip_ns();
         assert!(slip.equivalent(slip.max(), 4_000_000) && slip.equivalent(slip.min(), 2_000_000));
+    }
+
+    #[test]
+    fn cut_sender_has_nothing_left() {
+        let mut sender = sender();
+        assert!(sender.poll_event(5_000_000).is_some());
+        let sent = sender.cut();
+        assert_eq!((sent.events_of(0), sent.events_of(1)), (1, 0));
+        assert_eq!(
+            (sender.next_ns(), sender.poll_event(9_000_000)),
+            (None, None)
+        );
     }
 
     fn ack(through: u64) -> Vec<u8> {

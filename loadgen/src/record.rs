@@ -9,7 +9,7 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::filling::Filling;
-use crate::payload::{self, MarkerFinder};
+use crate::payload::{self, Marker, MarkerFinder};
 use crate::schedule::Schedule;
 
 /// What one subscriber connection is there for.
@@ -133,10 +133,22 @@ impl Recorder {
 
     /// Takes a message that came to subscriber `index`.
     pub(crate) fn handle_data(&mut self, index: usize, received: &Received<'_>) {
+        if !self.handle_event(index, received) {
+            self.count_other(received.text);
+        }
+    }
+
+    /// Takes a message that came to subscriber `index`, where it is an event; says whether.
+    pub(crate) fn handle_event(&mut self, index: usize, received: &Received<'_>) -> bool {
+        let marker = self.finder.find(received.text);
+        if let Some(marker) = &marker {
+            self.handle_marker(index, marker, received);
+        }
+        marker.is_some()
+    }
+
+    fn handle_marker(&mut self, index: usize, marker: &Marker, received: &Received<'_>) {
         let text = received.text;
-        let Some(marker) = self.finder.find(text) else {
-            return self.count_other(text);
-        };
         let cursor = &mut self.cursors[index];
         let group = &mut self.groups[cursor.group];
         let is_own = marker.run == self.run && marker.user == cursor.user;
@@ -162,7 +174,7 @@ impl Recorder {
         self.outstanding -= 1;
         if self.until_sample == 0 {
             self.until_sample = SAMPLE_INTERVAL;
-            let is_whole = payload::is_whole(text, &marker, self.filling);
+            let is_whole = payload::is_whole(text, marker, self.filling);
             group.violations.malformed += u64::from(!is_whole);
             self.first_delivery.get_or_insert_with(|| text.to_vec());
         }
@@ -172,6 +184,27 @@ impl Recorder {
     /// Deliveries that have not come yet.
     pub(crate) fn outstanding(&self) -> u64 {
         self.outstanding
+    }
+
+    /// Whether subscriber `index` has got all that it was to get.
+    pub(crate) fn is_complete(&self, index: usize) -> bool {
+        let cursor = &self.cursors[index];
+        cursor.next == cursor.expected
+            && cursor
+                .missing
+                .as_ref()
+                .is_none_or(|missing| missing.is_empty())
+    }
+
+    /// Expects no more than the events of `schedule`, which was cut since: what it has lost was
+    /// never sent.
+    pub(crate) fn expect_only(&mut self, schedule: &Schedule) {
+        for cursor in &mut self.cursors {
+            let unsent = cursor.expected - schedule.events_of(cursor.user);
+            cursor.expected -= unsent;
+            self.groups[cursor.group].expected -= u64::from(unsent);
+            self.outstanding -= u64::from(unsent);
+        }
     }
 
     /// The first delivery of the phase.
@@ -314,7 +347,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::payload::Marker;
     use crate::schedule::{Arrival, Lane};
     use proptest::prelude::*;
     use std::time::Duration;
@@ -428,6 +460,33 @@ mod tests {
             },
         );
         check(&[0, 1, 2, 3, 4, 5], 10, Violations { foreign: 1, ..none });
+    }
+
+    #[test]
+    fn subscriber_is_complete_when_nothing_is_missing() {
+        let mut recorder = recorder();
+        for (numbers, is_complete) in [(vec![0, 1, 4], false), (vec![3], false), (vec![2], true)] {
+            deliver(&mut recorder, 0, &numbers);
+            assert_eq!(recorder.is_complete(0), is_complete, "{numbers:?}");
+        }
+        assert!(!recorder.is_complete(1));
+    }
+
+    #[test]
+    fn what_was_never_sent_is_not_lost() {
+        let lane = Lane::new(1..3, 10.0, Duration::from_secs(1), Arrival::Even);
+        let (mut schedule, mut recorder) = (Schedule::new(vec![lane]), recorder());
+        let sent = std::iter::from_fn(|| schedule.pop()).take(3).count();
+        schedule.cut();
+        recorder.expect_only(&schedule);
+        assert_eq!((sent, recorder.outstanding()), (3, 2 + 2 + 1));
+        deliver(&mut recorder, 0, &[0, 1]);
+        deliver(&mut recorder, 1, &[0, 2]);
+        deliver(&mut recorder, 2, &[0]);
+        let groups = recorder.finish();
+        let Violations { lost, foreign, .. } = groups[0].violations;
+        assert_eq!((lost, foreign), (1, 1));
+        assert!(groups[1].violations.is_empty());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::phase::PhaseOutcome;
 use crate::record::{GroupRecord, Violations};
+use crate::returned::{Returned, ReturnedReport};
 use crate::scenario::{Group, Load};
 
 /// Beyond these the generator calls itself the bottleneck.
@@ -45,6 +46,9 @@ pub(crate) struct RunReport {
     pub(crate) reasons: Vec<String>,
     /// The deliveries.
     pub(crate) groups: Vec<GroupReport>,
+    /// Viewers that came back meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) returned: Option<ReturnedReport>,
     /// What the publishers heard.
     pub(crate) acknowledgements: AcknowledgementReport,
     /// From the first intended time to the last delivery.
@@ -139,6 +143,9 @@ impl RunReport {
             groups: groups
                 .map(|(group, record)| GroupReport::new(group, record, verdict))
                 .collect(),
+            returned: outcome
+                .returned
+                .map(|returned| ReturnedReport::new(returned, verdict)),
             acknowledgements,
             verdict,
             reasons,
@@ -191,6 +198,7 @@ impl RunReport {
         {
             let _ = write!(first, "  {:.0} deliveries/s", self.deliveries_per_second);
         }
+        lines.extend(self.returned.as_ref().map(ReturnedReport::line));
         let label = match self.verdict {
             Verdict::Clean => "",
             Verdict::GeneratorBound => "generator-bound",
@@ -345,7 +353,7 @@ impl ServerReport {
 }
 
 /// The percentiles as a line's end says them; nothing where there are none.
-fn latency_text(latency_ns: &BTreeMap<&'static str, u64>) -> String {
+pub(crate) fn latency_text(latency_ns: &BTreeMap<&'static str, u64>) -> String {
     let mut text = String::new();
     for (name, _) in SHOWN {
         if let Some(value) = latency_ns.get(name) {
@@ -397,7 +405,7 @@ pub(crate) fn percentiles(histogram: &Histogram<u64>) -> BTreeMap<&'static str, 
 }
 
 /// Everything for which a run fails.
-fn failures(outcome: &PhaseOutcome) -> Vec<String> {
+pub(crate) fn failures(outcome: &PhaseOutcome) -> Vec<String> {
     let mut reasons: Vec<_> = outcome.aborted.iter().cloned().collect();
     if outcome
         .groups
@@ -412,6 +420,7 @@ fn failures(outcome: &PhaseOutcome) -> Vec<String> {
             outcome.unsettled
         ));
     }
+    reasons.extend(outcome.returned.iter().flat_map(Returned::failures));
     let refused = outcome.nacks.iter();
     reasons.extend(refused.map(|(code, count)| format!("{count} events refused with {code}")));
     reasons.extend(
@@ -444,6 +453,8 @@ fn generator_bounds(outcome: &PhaseOutcome, bounds: Bounds) -> Vec<String> {
 
 fn server_report(outcome: &PhaseOutcome, delivered: u64) -> Option<ServerReport> {
     let cpu_ns = outcome.server_cpu_ns? as f64;
+    let returned = outcome.returned.as_ref();
+    let delivered = delivered + returned.map_or(0, |returned| returned.record.delivered);
     let each = |count: u64| (count > 0).then(|| cpu_ns / count as f64);
     let share = |cpu_ns: f64| cpu_ns / 1e9 / outcome.seconds;
     let writer_ns = outcome.log_writer_cpu_ns;
@@ -534,6 +545,7 @@ pub(crate) mod tests {
             server_cpu_ns: Some(10_000_000),
             log_writer_cpu_ns: None,
             server_rss_bytes: Some(3 * 1024 * 1024),
+            returned: None,
             aborted: None,
             closed: Vec::new(),
         }

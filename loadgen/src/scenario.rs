@@ -1,7 +1,7 @@
 //! What a run consists of: connect, measure the envelope, warm up, then one phase for each
 //! repeat on the same connections.
 //!
-//! Drives `driver` and turns its outcomes into reports; prints nothing.
+//! Drives `driver` and turns its outcomes into reports; prints nothing. `catch_up` builds on it.
 
 use std::ops::Range;
 use std::time::{Duration, SystemTime};
@@ -18,6 +18,7 @@ use crate::phase::{Phase, PhaseOutcome};
 use crate::proc::Process;
 use crate::record::Subscription;
 use crate::report::{Bounds, RunReport};
+use crate::returners::Returners;
 use crate::schedule::{Arrival, Lane, Schedule};
 use crate::target::Target;
 use crate::upgrade::Extension;
@@ -47,6 +48,9 @@ pub(crate) enum ScenarioError {
     /// The first event did not come back.
     #[error("the server did not deliver the first event{0}")]
     NotDelivered(String),
+    /// The first half of a scenario failed, and the second would show nothing.
+    #[error("nothing could be prepared: {0}")]
+    NotPrepared(String),
     /// A file in `/proc` of the watched server.
     #[error("/proc of the server: {0}")]
     Proc(#[from] std::io::Error),
@@ -130,36 +134,90 @@ pub(crate) fn run_load(
     server: Option<Process>,
     mut report: impl FnMut(RunReport),
 ) -> Result<Connected, ScenarioError> {
-    let subscriptions = load.subscriptions();
-    let dials = dials(target, &subscriptions, load.users(), load.publishers);
-    require_descriptors(dials.len())?;
-    let mut driver = Driver::new(settings, subscriptions, load.groups.len())?;
-    let connected = driver.connect(&dials)?;
-    driver.hold(SETTLE)?;
-    let mut run = first_run();
-    let form = calibrate(&mut driver, load, run)?;
-    let mut run_phase = |duration| {
-        run = (run + 1) % RUNS;
-        let (schedule, drain) = (load.schedule(duration), load.drain);
-        driver.run(
-            Phase {
-                run,
-                form,
-                schedule,
-                drain,
-            },
-            server,
-        )
-    };
-    let warmup = RunReport::new(load, run_phase(load.warmup)?);
+    let mut session = Session::open(target, settings, load, server, 0)?;
+    let warmup = session.measure(load.warmup)?;
     for index in 0..load.repeat {
-        let mut measured = RunReport::new(load, run_phase(load.duration)?);
+        let mut measured = session.measure(load.duration)?;
         if index == 0 {
             measured.add_warmup(&warmup);
         }
         report(measured);
     }
-    Ok(connected)
+    Ok(session.connected)
+}
+
+/// The connections of a load, and the events that make up its size.
+pub(crate) struct Session<'a> {
+    load: &'a Load,
+    driver: Driver,
+    server: Option<Process>,
+    run: u32,
+    /// Of each event.
+    pub(crate) form: Form,
+    /// How the connecting went.
+    pub(crate) connected: Connected,
+}
+
+impl<'a> Session<'a> {
+    /// Connects the subscribers and publishers of `load`, of which `returners` more will come, and
+    /// finds the events' size.
+    pub(crate) fn open(
+        target: &Target,
+        settings: Settings,
+        load: &'a Load,
+        server: Option<Process>,
+        returners: usize,
+    ) -> Result<Self, ScenarioError> {
+        let subscriptions = load.subscriptions();
+        let dials = dials(target, &subscriptions, load.users(), load.publishers);
+        require_descriptors(dials.len() + returners)?;
+        let mut driver = Driver::new(settings, subscriptions, load.groups.len())?;
+        let connected = driver.connect(&dials)?;
+        driver.hold(SETTLE)?;
+        let run = first_run();
+        let form = calibrate(&mut driver, load, run)?;
+        Ok(Self {
+            load,
+            driver,
+            server,
+            run,
+            form,
+            connected,
+        })
+    }
+
+    /// One phase of the load.
+    pub(crate) fn measure(&mut self, duration: Duration) -> Result<RunReport, ScenarioError> {
+        let outcome = self.run(self.load.schedule(duration), None)?;
+        Ok(RunReport::new(self.load, outcome))
+    }
+
+    /// One phase of `schedule`, in which `returners` connect.
+    pub(crate) fn run(
+        &mut self,
+        schedule: Schedule,
+        returners: Option<Returners>,
+    ) -> Result<PhaseOutcome, ScenarioError> {
+        self.run = (self.run + 1) % RUNS;
+        let phase = Phase {
+            run: self.run,
+            form: self.form,
+            schedule,
+            drain: self.load.drain,
+            returners,
+        };
+        Ok(self.driver.run(phase, self.server)?)
+    }
+
+    /// The number of the last phase.
+    pub(crate) fn last_run(&self) -> u32 {
+        self.run
+    }
+
+    /// Answers what comes until the server has finished what follows connecting or ending.
+    pub(crate) fn settle(&mut self) -> Result<(), ScenarioError> {
+        Ok(self.driver.hold(SETTLE)?)
+    }
 }
 
 /// Opens `idle.connections` and measures the server before, after, and while they stay.
@@ -228,7 +286,8 @@ impl Load {
         subscriptions
     }
 
-    fn schedule(&self, duration: Duration) -> Schedule {
+    /// What is sent when in `duration` of it.
+    pub(crate) fn schedule(&self, duration: Duration) -> Schedule {
         let arrival = if self.groups.len() > 1 {
             Arrival::Spread
         } else {
@@ -285,10 +344,11 @@ fn first_delivery_bytes(
         form,
         schedule: Schedule::new(vec![Lane::single(load.groups[0].users.start)]),
         drain: load.drain,
+        returners: None,
     };
     let outcome = driver.run(phase, None)?;
     let Some(text) = &outcome.first_delivery else {
-        return Err(ScenarioError::NotDelivered(why_not_delivered(&outcome)));
+        return Err(ScenarioError::NotDelivered(why_not(&outcome)));
     };
     Ok(text.len() + seq_growth(text, load.events_until_middle()))
 }
@@ -321,7 +381,8 @@ fn seq_growth(text: &[u8], events_until_middle: u64) -> usize {
         .map_or(0, |seq| digits(seq + events_until_middle) - digits(seq))
 }
 
-fn why_not_delivered(outcome: &PhaseOutcome) -> String {
+/// What is known of why a phase brought nothing, to follow a sentence.
+pub(crate) fn why_not(outcome: &PhaseOutcome) -> String {
     let mut reasons: Vec<_> = outcome
         .aborted
         .iter()

@@ -56,6 +56,17 @@ impl Lane {
         }
     }
 
+    /// A lane of `events` for each of `users` (not empty), at `events_per_second` in total.
+    pub(crate) fn counted(users: Range<u32>, events_per_second: f64, events: u32) -> Self {
+        let events = users.len() as u64 * u64::from(events);
+        Self {
+            users,
+            interval_ns: 1e9 / events_per_second,
+            arrival: Arrival::Even,
+            events,
+        }
+    }
+
     /// A lane of exactly one event, due at once.
     pub(crate) fn single(user: u32) -> Self {
         let (interval_ns, arrival) = (1.0, Arrival::Even);
@@ -115,6 +126,13 @@ impl Schedule {
         let (lane, due) = self.earliest()?;
         self.lanes[lane].1 += 1;
         Some(due)
+    }
+
+    /// Ends the schedule here: it holds what was popped and nothing more.
+    pub(crate) fn cut(&mut self) {
+        for (lane, next) in &mut self.lanes {
+            lane.events = *next;
+        }
     }
 
     /// How many events the whole schedule holds for `user`, popped or not.
@@ -242,6 +260,28 @@ mod tests {
             tenths.iter().all(|count| (95..=105).contains(count)),
             "{tenths:?}"
         );
+    }
+
+    #[test]
+    fn counted_lane_holds_as_many_for_each_user() {
+        let schedule = Schedule::new(vec![Lane::counted(4..7, 1000.0, 5)]);
+        let events: Vec<_> = (3..8).map(|user| schedule.events_of(user)).collect();
+        assert_eq!(events, [0, 5, 5, 5, 0]);
+        assert_eq!(drain(schedule).len(), 15);
+    }
+
+    #[test]
+    fn cut_schedule_holds_what_was_popped() {
+        let quick = lane(0..2, 1000.0, 1.0, Arrival::Even);
+        let mut schedule = Schedule::new(vec![quick, lane(2..3, 1.0, 5.0, Arrival::Even)]);
+        let popped: Vec<_> = std::iter::from_fn(|| schedule.pop()).take(6).collect();
+        schedule.cut();
+        assert_eq!((schedule.pop(), schedule.next_at_ns()), (None, None));
+        for user in 0..3 {
+            let count = popped.iter().filter(|due| due.user == user).count();
+            assert_eq!(schedule.events_of(user), count as u32, "user {user}");
+        }
+        assert_eq!(schedule.last_at_ns(), 4_000_000);
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(crate) struct Spread {
 
 impl Spread {
     /// The spread of `values`; `None` where there is none.
-    fn new(mut values: Vec<f64>) -> Option<Self> {
+    pub(crate) fn new(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
         let (min, max) = (*values.first()?, *values.last()?);
         let (low, high) = (values[(values.len() - 1) / 2], values[values.len() / 2]);
@@ -36,7 +36,8 @@ impl Spread {
         })
     }
 
-    fn text(&self, unit: f64) -> String {
+    /// The median with its ends, in `unit`s.
+    pub(crate) fn text(&self, unit: f64) -> String {
         let Self { median, min, max } = self;
         format!("{:.3} ({:.3}–{:.3})", median / unit, min / unit, max / unit)
     }
@@ -176,7 +177,7 @@ impl HandshakeReport {
 }
 
 /// All of `histograms` in one.
-fn merged<'a>(histograms: impl Iterator<Item = &'a Histogram<u64>>) -> Histogram<u64> {
+pub(crate) fn merged<'a>(histograms: impl Iterator<Item = &'a Histogram<u64>>) -> Histogram<u64> {
     let mut merged = latency_histogram();
     for histogram in histograms {
         merged += histogram;

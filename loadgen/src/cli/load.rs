@@ -169,7 +169,7 @@ impl Publish {
 
 impl LoadArgs {
     /// The load of `groups`.
-    fn load(&self, groups: Vec<Group>) -> Load {
+    pub(super) fn load(&self, groups: Vec<Group>) -> Load {
         let size = match self.payload_bytes {
             Some(bytes) => Size::Payload(bytes),
             None => Size::Frame(self.frame_bytes),

@@ -14,8 +14,8 @@ pub struct Gateway {
     child: Child,
     /// `127.0.0.1:PORT`.
     pub address: String,
-    /// Goes with it.
-    _folder: TempDir,
+    /// Its configuration and data; goes with it.
+    folder: TempDir,
 }
 
 impl Gateway {
@@ -27,30 +27,42 @@ impl Gateway {
             "listen = [\"127.0.0.1:0\"]\ncores = 1\nauth.jwt_secret = {SECRET:?}\n{settings}\n"
         );
         std::fs::write(&file, config).unwrap();
-        let mut child = Command::new(binary())
-            .args(["serve", "--config"])
-            .arg(&file)
-            .current_dir(folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = lines.by_ref().find_map(|line| address(&line.unwrap()));
-        // What it says later must not fill the pipe.
-        std::thread::spawn(move || lines.for_each(drop));
+        let (child, address) = spawn(folder.path());
         Self {
             child,
-            address: address.expect("it listens"),
-            _folder: folder,
+            address,
+            folder,
         }
+    }
+
+    /// Kills it and starts it anew on what it has left, on another port.
+    pub fn restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        (self.child, self.address) = spawn(self.folder.path());
     }
 
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
+}
+
+/// Starts one in `folder`; returns its address too.
+fn spawn(folder: &Path) -> (Child, String) {
+    let mut child = Command::new(binary())
+        .args(["serve", "--config", "sightline.toml"])
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let address = lines.by_ref().find_map(|line| address(&line.unwrap()));
+    // What it says later must not fill the pipe.
+    std::thread::spawn(move || lines.for_each(drop));
+    (child, address.expect("it listens"))
 }
 
 impl Drop for Gateway {

@@ -5,7 +5,9 @@
 
 mod attacks;
 mod gateway;
+mod kept;
 mod publishing;
+mod returns;
 mod server;
 mod transports;
 

@@ -41,6 +41,10 @@ pub enum Fault {
     Overloaded,
     /// `NO_AUDIENCE` for every tenth event.
     Refuses,
+    /// A cursor is answered with `reset`.
+    Resets,
+    /// Replay is said to be complete before its last event.
+    CompletesEarly,
 }
 
 /// How a server talks.
@@ -53,8 +57,10 @@ pub enum Wire {
 
 /// A server on a port of its own, which ends with the test's process.
 pub struct Server {
-    fault: Fault,
+    pub fault: Fault,
     wire: Wire,
+    /// What the gateway's users were sent: the envelope with seq N has index N - 1.
+    pub streams: Mutex<HashMap<String, Vec<String>>>,
     subscribers: Mutex<HashMap<String, Vec<Subscriber>>>,
 }
 
@@ -63,7 +69,7 @@ struct Subscriber {
     inflates: bool,
 }
 
-trait Stream: Read + Write + Send {}
+pub trait Stream: Read + Write + Send {}
 
 impl<T: Read + Write + Send> Stream for T {}
 
@@ -85,6 +91,7 @@ impl Server {
         let server = Arc::new(Self {
             fault,
             wire,
+            streams: Mutex::new(HashMap::new()),
             subscribers: Mutex::new(HashMap::new()),
         });
         thread::spawn(move || {
@@ -139,9 +146,10 @@ impl Server {
             "/pub" => self.pass_on(&topic.unwrap(), &mut socket),
             "/v1/publish" => self.publish(&mut socket),
             _ => {
-                let greeting = json!({"event_type": "connection_established", "data": {}});
-                socket.send(Message::text(greeting.to_string())).unwrap();
-                self.add(user_of(&target).unwrap(), Subscriber { socket, inflates });
+                let user = user_of(&target).unwrap();
+                if self.greet(&mut socket, &user, query).is_ok() {
+                    self.add(user, Subscriber { socket, inflates });
+                }
             }
         }
     }
@@ -175,16 +183,12 @@ impl Server {
 
     /// A gateway's publisher: events get an envelope with a number, and are acknowledged.
     fn publish(&self, socket: &mut WebSocket<Box<dyn Stream>>) {
-        let mut seqs: HashMap<String, u64> = HashMap::new();
         let mut count = 0;
         while let Ok(Message::Text(text)) = socket.read() {
             count += 1;
             let event: Value = serde_json::from_str(&text).unwrap();
             let user = event["user_id"].as_str().unwrap().to_owned();
-            let seq = seqs.entry(user.clone()).or_insert(0);
-            *seq += 1;
-            let envelope = json!({"event_type": event["event_type"], "seq": *seq,
-                                  "session_id": event["session_id"], "data": event["data"]});
+            let envelope = self.keep(&user, &event);
             let reply = match self.fault {
                 Fault::NeverSettles if count >= 10 => None,
                 Fault::Overloaded if count >= 10 => {
@@ -199,7 +203,7 @@ impl Server {
                 }
                 _ => Some(json!({"type": "ack", "data": {"through": count}})),
             };
-            self.send(&user, &envelope.to_string(), count % 10 == 0);
+            self.send(&user, &envelope, count % 10 == 0);
             if let Some(reply) = reply {
                 socket.send(Message::text(reply.to_string())).unwrap();
             }
