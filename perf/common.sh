@@ -58,21 +58,29 @@ certify() {
 
 # start_server NAME [LINE...]: with these lines of configuration, until it listens.
 start_server() {
-    local name=$1 log="$folder/$1.log" scheme=ws address
+    local name=$1
     shift
     mkdir -p "$folder/$name"
     printf '%s\n' 'listen = ["127.0.0.1:0"]' 'cores = 1' \
         "auth.jwt_secret_file = \"$folder/secret\"" "data_dir = \"$folder/$name\"" "$@" \
         >"$folder/$name.toml"
+    run_server "$name"
+}
+
+# Starts the server NAME by the configuration that it has, until it listens.
+run_server() {
+    local name=$1 log="$folder/$1.log" scheme=ws address=
     # There before it is looked into, however late the server begins.
     : >"$log"
     taskset -c "$server_cpu" "$bin/sightline" serve --config "$folder/$name.toml" 2>"$log" &
     pids[$name]=$!
-    for _ in {1..100}; do
-        address=$(jq -r 'select(.message == "listening").address' "$log" 2>/dev/null | head -n 1)
-        [[ -n $address ]] && break
+    for _ in {1..2000}; do
+        if [[ $(<"$log") =~ \"message\":\"listening\",\"address\":\"([^\"]+)\" ]]; then
+            address=${BASH_REMATCH[1]}
+            break
+        fi
         kill -0 "${pids[$name]}" 2>/dev/null || die "the server did not start: $(tail -n 1 "$log")"
-        sleep 0.1
+        sleep 0.005
     done
     [[ -n $address ]] || die "the server does not listen"
     trusts[$name]=
