@@ -313,7 +313,11 @@ impl Core {
             _ => None,
         };
         match erasing {
-            Some(user) => self.log.erase(key, user),
+            Some(user) => {
+                // What this core has numbered in this turn goes first.
+                self.send_to_log(now);
+                self.log.erase(key, user);
+            }
             None => self.finish_admin(now, key, answer),
         }
     }

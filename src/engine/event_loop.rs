@@ -479,7 +479,7 @@ impl Core {
     }
 
     // Before the letters: whoever hears of an event from another core finds its record ahead.
-    fn send_to_log(&mut self, now: Now) {
+    pub(super) fn send_to_log(&mut self, now: Now) {
         if let Some(append) = self.hub.poll_append(now) {
             self.log.append(append);
         }

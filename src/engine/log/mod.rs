@@ -1,7 +1,7 @@
 //! The event log's two threads, and what a core sees of them.
 //!
 //! The writer's thread takes batches of records from all cores and brings them to disk; how far it
-//! is stands in [`Marks`], and a core for which something changed is woken. The reader's thread
+//! is stands in marks, and a core for which something changed is woken. The reader's thread
 //! answers cores that want to know or have something of what is kept, and does the chores between.
 //! A core never waits for either.
 //!
