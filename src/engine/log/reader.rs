@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::counters::CoreStats;
 use crate::dialect::SeqRange;
@@ -38,6 +38,8 @@ pub(super) struct Reader {
     clock: Clock,
     // When the next chore is due though cores ask, in milliseconds of the monotonic clock.
     chore_at_ms: u64,
+    // The last read failed, and that was logged.
+    is_failing: bool,
 }
 
 /// How long those who ask hold up the chores.
@@ -66,6 +68,7 @@ impl Reader {
             stats,
             clock,
             chore_at_ms: 0,
+            is_failing: false,
         }
     }
 
@@ -162,10 +165,13 @@ impl Reader {
             } => self.read_events(&stream, after, up_to, bytes_max),
             ReadWhat::Resume { cursor, head, .. } => self.resume(&stream, cursor, head),
         };
-        read.map_err(|error| {
-            warn!(%error, "the event log cannot be read");
-            ReadFailed
-        })
+        let was_failing = std::mem::replace(&mut self.is_failing, read.is_err());
+        match &read {
+            Err(error) if !was_failing => warn!(%error, "the event log cannot be read"),
+            Ok(_) if was_failing => info!("the event log is read again"),
+            _ => {}
+        }
+        read.map_err(|_| ReadFailed)
     }
 
     fn read_events(

@@ -46,6 +46,8 @@ pub(super) struct Upkeep {
     retention_at_ms: u64,
     retry_at_ms: u64,
     has_chores: bool,
+    // The last step failed, and that was logged.
+    is_failing: bool,
 }
 
 /// Decisions about tokens that are written again, before the old ones go.
@@ -95,6 +97,7 @@ impl Upkeep {
             retention_at_ms: 0,
             retry_at_ms: 0,
             has_chores: true,
+            is_failing: false,
         }
     }
 
@@ -113,10 +116,19 @@ impl Upkeep {
         if now.ms() < self.retry_at_ms {
             return None;
         }
-        match self.do_step(now, catalog) {
-            Ok(erased) => erased,
+        let done = self.do_step(now, catalog);
+        let was_failing = std::mem::replace(&mut self.is_failing, done.is_err());
+        match done {
+            Ok(erased) => {
+                if was_failing {
+                    info!("the chores of the event log go on");
+                }
+                erased
+            }
             Err(error) => {
-                warn!(%error, "a chore of the event log failed: it is tried again");
+                if !was_failing {
+                    warn!(%error, "a chore of the event log failed: it is tried again");
+                }
                 self.retry_at_ms = now.ms() + RETRY_MS;
                 self.has_chores = true;
                 None

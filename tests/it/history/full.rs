@@ -9,10 +9,10 @@ use super::post;
 use crate::harness::{DEADLINE, Publisher, Server, Setup, Viewer, eventually, sample};
 
 /// A small disk of the server's own, with a file on it that can be taken away to make room. The
-/// first segment fits and the second does not.
+/// first segment fits, and little more.
 const SMALL_DISK: &str = r#"exec unshare --user --map-root-user --mount sh -c '
     mkdir disk && mount -t tmpfs -o size=160m tmpfs disk || exit 9
-    head -c 80000000 /dev/zero > disk/filler
+    head -c 95000000 /dev/zero > disk/filler
     exec "$0" "$@"' "$0" "$@""#;
 
 /// Whether this machine lets a test have a disk of its own.
