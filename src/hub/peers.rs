@@ -2,6 +2,8 @@
 //! each last gave a sign of life, and how each ends. What a viewer sees is in `viewer`, what a
 //! publisher sends in `publisher`.
 
+mod missed;
+
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -11,9 +13,11 @@ use crate::auth::Claims;
 use crate::counters::{CoreStats, Role as CountedRole};
 use crate::dialect::{ServerMessage, encode_message};
 use crate::event::Seq;
-use crate::limits::{REPLAY_BYTES_IN_FLIGHT, REPLAY_BYTES_IN_FLIGHT_CROWDED};
+use crate::limits::REPLAY_BYTES_IN_FLIGHT;
 use crate::wire::close::CloseReason;
 use crate::wire::frame::{Control, Data, encode_control, encode_data};
+
+pub use missed::Room;
 
 use super::Limits;
 use super::encoder::Encoder;
@@ -128,25 +132,6 @@ pub(super) enum PingState {
     Queued(u64),
     /// It was written then; silence counts from here.
     Written(u64),
-}
-
-/// What an outbox takes of what its viewer has missed.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Room {
-    bytes: usize,
-    is_empty: bool,
-}
-
-impl Room {
-    /// Takes room for a frame, where there is some. An empty outbox takes a frame of any size.
-    pub fn try_take(&mut self, bytes: usize) -> bool {
-        let has_room = bytes <= self.bytes || self.is_empty;
-        if has_room {
-            self.bytes = self.bytes.saturating_sub(bytes);
-            self.is_empty = false;
-        }
-        has_room
-    }
 }
 
 /// What a new connection brings.
@@ -374,52 +359,6 @@ impl Peers {
         true
     }
 
-    /// Queues frames `first..=last` of a batch that the viewer has missed. Whoever sends these asks
-    /// `replay_room` before.
-    pub fn push_missed(
-        &mut self,
-        key: Key,
-        batch: &Rc<FrameBatch>,
-        variant: Variant,
-        first: usize,
-        last: usize,
-    ) {
-        let Some(peer) = self.find_open_mut(key) else {
-            return;
-        };
-        let (start, end) = batch.range(variant, first, last + 1);
-        peer.outbox.push_missed(batch, variant, first, last);
-        self.stats
-            .counters
-            .events_replayed
-            .add((last - first + 1) as u64);
-        self.handle_pushed(key, (end - start) as usize, last - first + 1);
-    }
-
-    /// How much of what it has missed a viewer may be sent now, while other cores' outboxes hold
-    /// `foreign_bytes`.
-    pub fn replay_room(&self, key: Key, foreign_bytes: usize) -> Room {
-        let Some(outbox) = self.find(key).map(Peer::outbox) else {
-            return Room::default();
-        };
-        let is_crowded = self.outbox_bytes + foreign_bytes > self.outbox_bytes_total / 2;
-        let bytes_max = match is_crowded {
-            true => self.replay_bytes_max.min(REPLAY_BYTES_IN_FLIGHT_CROWDED),
-            false => self.replay_bytes_max,
-        };
-        Room {
-            bytes: bytes_max.saturating_sub(outbox.bytes()),
-            is_empty: outbox.is_empty(),
-        }
-    }
-
-    /// The viewer is to be sent more of what it has missed once its outbox has room for it.
-    pub fn await_room(&mut self, key: Key) {
-        if let Some(peer) = self.find_open_mut(key) {
-            peer.awaits_room = true;
-        }
-    }
-
     /// Queues a message of the server to a viewer, in order; before `connection_established` none.
     pub fn push_message(&mut self, now: Now, key: Key, message: &ServerMessage<'_>) {
         let Some(viewer) = self.peers.find_mut(key).and_then(Peer::viewer_mut) else {
@@ -610,16 +549,6 @@ impl Peers {
     /// A peer whose own messages found no room.
     pub fn poll_overfull(&mut self) -> Option<Key> {
         self.overfull.pop()
-    }
-
-    /// A viewer whose outbox has room again for what it has missed.
-    pub fn poll_with_room(&mut self) -> Option<Key> {
-        self.with_room.pop()
-    }
-
-    /// Whether there is such a viewer.
-    pub fn has_with_room(&self) -> bool {
-        !self.with_room.is_empty()
     }
 
     /// A deadline that the engine's wheel must know: `handle_deadline` is due for the connection.
