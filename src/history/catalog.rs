@@ -332,7 +332,8 @@ impl<S: Storage> Catalog<S> {
         let Some(file) = &segment.file else {
             return Ok(());
         };
-        let mut scanner = Scanner::new(file, &segment.codec, HEADER_BYTES..end);
+        let range = HEADER_BYTES..end.min(file.bytes_len()?);
+        let mut scanner = Scanner::new(file, &segment.codec, range);
         while let Some(found) = scanner.read_next() {
             if let Found::Record { view, offset, .. } = found {
                 each(view, offset);

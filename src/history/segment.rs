@@ -257,6 +257,10 @@ impl<'f, F: StorageFile> Scanner<'f, F> {
         while offset + HEAD_BYTES as u64 <= self.end {
             self.fill(offset, HEAD_BYTES);
             let rest = self.buffered(offset, usize::MAX);
+            // The file ends before it should.
+            if rest.len() < HEAD_BYTES {
+                return None;
+            }
             let is_candidate = |head: &[u8]| {
                 head.first_chunk()
                     .is_some_and(|head| self.codec.is_plausible(head))
@@ -448,6 +452,22 @@ mod tests {
         assert_eq!(scan(&file, end), ((0..5).collect(), vec![], end));
         file.allocate(end + 100_000).unwrap();
         assert_eq!(scan(&file, end + 100_000), ((0..5).collect(), vec![], end));
+    }
+
+    #[test]
+    fn a_scan_ends_where_the_file_does() {
+        for cut in at(3)..=at(4) {
+            let storage = SimStorage::new(0);
+            let (whole, end) = segment(5);
+            let bytes = read_exact(&whole, 0, cut as usize).unwrap();
+            let file = storage.create("b").unwrap();
+            file.write_at(0, &mut [IoSlice::new(&bytes)]).unwrap();
+            let whole = (cut - HEADER_BYTES) / MARK_BYTES as u64;
+            for end in [end, u64::MAX] {
+                let expected = ((0..whole).collect(), vec![], at(whole));
+                assert_eq!(scan(&file, end), expected, "{cut}");
+            }
+        }
     }
 
     #[test]

@@ -66,7 +66,8 @@ impl<F: StorageFile> Erasing<F> {
         catalog: &mut Catalog<S>,
     ) -> io::Result<Option<u64>> {
         let (segment, codec, end) = catalog.file(self.number)?;
-        let mut scanner = Scanner::new(segment, codec, self.at..end);
+        let range = self.at..end.min(segment.bytes_len()?);
+        let mut scanner = Scanner::new(segment, codec, range);
         let (mut has_any, mut is_through) = (false, true);
         while let Some(found) = scanner.read_next() {
             has_any = goes(&found, &self.user);
@@ -92,7 +93,8 @@ impl<F: StorageFile> Erasing<F> {
         mut copy: SegmentCopy<F>,
     ) -> io::Result<Option<u64>> {
         let (segment, codec, end) = catalog.file(self.number)?;
-        let mut scanner = Scanner::new(segment, codec, self.at..end);
+        let range = self.at..end.min(segment.bytes_len()?);
+        let mut scanner = Scanner::new(segment, codec, range);
         let (mut kept, mut is_through) = (Vec::new(), true);
         while let Some(found) = scanner.read_next() {
             let at = copy.end + kept.len() as u64;

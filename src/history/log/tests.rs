@@ -267,6 +267,36 @@ fn ids_and_decisions_are_found_again() {
 }
 
 #[test]
+fn a_segment_that_lost_its_end_is_read_and_erased_as_far_as_it_goes() {
+    let mut whole = Rig::new();
+    let mut batch = RecordBatch::default();
+    batch.push_revocation(&whole.log.codec, b"first").unwrap();
+    whole.push_batch(batch);
+    whole.write("a", 1..=20);
+    whole.roll();
+    whole.write("b", 1..=3);
+    whole.do_chores(&mut Chores::new(SEGMENT_BYTES));
+    for has_index in [true, false] {
+        let storage = whole.storage.copied(1);
+        storage.truncate(&segment_name(1), 1_000).unwrap();
+        // Nor does anything say where it should end.
+        if !has_index {
+            storage.unlink(&index_name(1)).unwrap();
+            storage.corrupt(&segment_name(2), 100, 1);
+        }
+        let mut rig = Rig::on(storage).unwrap();
+        assert_eq!(rig.log.catalog.revocations().unwrap(), [&b"first"[..]]);
+        assert!(rig.log.catalog.seen_since(0, 99).unwrap().len() > 3);
+        let mut chores = Chores::new(SEGMENT_BYTES);
+        rig.do_chores(&mut chores);
+        chores.erase(&rig.log.catalog, "a");
+        rig.do_chores(&mut chores);
+        assert!(!rig.read("a").0.contains(&1));
+        assert_eq!(rig.read("b").0, [1, 2, 3]);
+    }
+}
+
+#[test]
 fn the_latest_snapshot_of_a_stream_is_found() {
     let mut rig = Rig::new();
     for (seq, payload) in [(3, "old"), (9, "new")] {
