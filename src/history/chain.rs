@@ -119,6 +119,17 @@ impl Chain {
         log_end
     }
 
+    /// Takes away files that never became part of the log, as far as that can be done.
+    pub(super) fn unlink_spares<S: Storage>(&mut self, storage: &S) {
+        let (spares, others): (Vec<_>, _) = std::mem::take(&mut self.garbage)
+            .into_iter()
+            .partition(|name| name.ends_with(SPARE_END));
+        self.garbage = others;
+        for name in spares {
+            let _ = storage.unlink(&name);
+        }
+    }
+
     /// The segment before one, and where it ends.
     fn previous(
         &mut self,

@@ -133,6 +133,8 @@ pub fn open<S: Storage>(storage: &S, options: OpenOptions) -> Result<Log<S>, Ope
     };
     let codec = RecordCodec::new(LogIdentity { epoch, ..old });
     let log_end = chain.take_in(&tail, levels.first);
+    // They take the room that the new segment needs, and the names of files to come.
+    chain.unlink_spares(storage);
     let mut writer = Writer::new(
         storage.clone(),
         options.writer,
@@ -168,7 +170,8 @@ pub fn open<S: Storage>(storage: &S, options: OpenOptions) -> Result<Log<S>, Ope
     while let Some(change) = writer.poll_change() {
         catalog.handle_change(change);
     }
-    catalog.write_newest()?;
+    // If there is no room for it, the chores write it again.
+    let _ = catalog.write_newest();
     let report = OpenReport {
         unindexed,
         ..report

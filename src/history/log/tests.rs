@@ -5,7 +5,7 @@ use std::io::IoSlice;
 use super::super::chores::Chores;
 use super::super::rig::{Rig, SEGMENT_BYTES, options};
 use super::super::segment::{CRC_AT, HEADER_BYTES, segment_name};
-use super::super::sim_storage::SimStorage;
+use super::super::sim_storage::{Faults, SimStorage};
 use super::super::storage::{StorageFile as _, read_exact};
 use super::*;
 use crate::event::{Epoch, RecordBatch, Stream};
@@ -52,6 +52,36 @@ fn after_an_unclean_stop_streams_go_on_above_what_was_reserved() {
     let second = rig.log.writer.levels_kept().reserve;
     let rig = rig.again(SimStorage::power_cut);
     assert_eq!(rig.log.report.start, second);
+}
+
+#[test]
+fn a_spare_that_was_left_does_not_keep_a_full_log_from_being_opened() {
+    let mut rig = Rig::new();
+    rig.write("a", 1..=3);
+    let mut chores = Chores::new(SEGMENT_BYTES);
+    chores.want_spare();
+    rig.do_chores(&mut chores);
+    rig.storage.set_faults(Faults {
+        capacity_bytes: Some(2 * SEGMENT_BYTES + HEADER_BYTES),
+        ..Faults::default()
+    });
+    let mut rig = rig.again(SimStorage::kill);
+    assert_eq!(rig.seqs("a"), [1, 2, 3]);
+    rig.write("a", 200_001..=200_010);
+}
+
+#[test]
+fn a_new_spare_is_no_garbage() {
+    let mut rig = Rig::new();
+    let mut chores = Chores::new(SEGMENT_BYTES);
+    chores.want_spare();
+    rig.do_chores(&mut chores);
+    let mut rig = rig.again(SimStorage::kill);
+    let mut chores = Chores::new(SEGMENT_BYTES);
+    chores.want_spare();
+    rig.do_chores(&mut chores);
+    let names = rig.storage.list().unwrap();
+    assert!(names.contains(&"spare-1.new".to_owned()), "{names:?}");
 }
 
 #[test]
