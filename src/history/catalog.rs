@@ -96,6 +96,16 @@ impl<F: StorageFile> Segment<F> {
         }
     }
 
+    /// Its bytes, and those of its index.
+    pub(super) fn bytes_len(&self) -> u64 {
+        match &self.index {
+            Index::Missing if self.end == u64::MAX => 0,
+            Index::Missing => self.end,
+            Index::Open(index) => index.summary().end,
+            Index::Sealed(index) => index.summary().end + index.bytes_len(),
+        }
+    }
+
     /// What is known as a whole; nothing while the index is missing.
     pub(super) fn summary(&self) -> Option<&Summary> {
         match &self.index {
@@ -175,13 +185,9 @@ impl<S: Storage> Catalog<S> {
         self.segments.len()
     }
 
-    /// Bytes of all segments.
+    /// Bytes of all segments and their indices.
     pub fn bytes_len(&self) -> u64 {
-        let end = |segment: &Segment<S::File>| match &segment.index {
-            Index::Open(index) => index.summary().end,
-            _ => segment.end,
-        };
-        self.segments.iter().map(end).sum()
+        self.segments.iter().map(Segment::bytes_len).sum()
     }
 
     /// Each segment as a whole, the oldest first; `None` where its index is missing.

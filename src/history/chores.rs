@@ -106,6 +106,14 @@ impl<S: Storage> Chores<S> {
             };
             return Ok(ChoreStep::Worked);
         }
+        // First of all: everything else takes room, which a full disk has not.
+        if let Some(name) = catalog.garbage.last() {
+            match catalog.storage.unlink(name) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => catalog.garbage.pop(),
+            };
+            return Ok(ChoreStep::Worked);
+        }
         if std::mem::take(&mut self.is_spare_wanted) {
             self.spares += 1;
             let name = format!("spare-{}{SPARE_END}", self.spares);
@@ -124,13 +132,6 @@ impl<S: Storage> Chores<S> {
         }
         if let Some((number, user)) = self.erasures.front().cloned() {
             self.running = Some(Running::Erasing(Erasing::new(number, user)));
-            return Ok(ChoreStep::Worked);
-        }
-        if let Some(name) = catalog.garbage.last() {
-            match catalog.storage.unlink(name) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => catalog.garbage.pop(),
-            };
             return Ok(ChoreStep::Worked);
         }
         Ok(ChoreStep::Idle)

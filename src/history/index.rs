@@ -345,6 +345,11 @@ impl<F: StorageFile> SealedIndex<F> {
         &self.summary
     }
 
+    /// Its bytes as stored.
+    pub fn bytes_len(&self) -> u64 {
+        self.sections.bytes_len() as u64
+    }
+
     /// Whether this is the index that `builder` would make. Errors: as `open`.
     pub fn is_of(&self, builder: &IndexBuilder) -> io::Result<bool> {
         let stored = self.source.read(0, self.sections.bytes_len())?;

@@ -14,7 +14,7 @@ use crate::event::Seq;
 pub struct RetentionOptions {
     /// Milliseconds since its arrival after which an event may go.
     pub age_max_ms: i64,
-    /// Bytes of all segments, the open one included.
+    /// Bytes of all segments and their indices, the open one included.
     pub bytes_max: u64,
 }
 
@@ -55,7 +55,7 @@ struct Plan {
 /// What retention must know of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentAge {
-    /// Bytes of its records.
+    /// Bytes of its records and of its index.
     pub bytes: u64,
     /// When its last event arrived, in milliseconds since the Unix epoch; `None`: it has none.
     pub received_ms: Option<i64>,

@@ -7,9 +7,12 @@
 //! A group is written at once when the last one is long enough ago, else after
 //! `COMMIT_INTERVAL_NS` or at `COMMIT_BYTES_TARGET`: a sync costs as much as hundreds of records.
 //! After a failed sync or write nothing more goes into that file. What is not known to be on disk
-//! is still in memory, and goes into a fresh segment, whose header says where the old one ends. A
-//! full disk is waited out. What was pushed is never dropped: whoever pushes looks at `status` and
-//! takes in no more events while it is not `Writing`.
+//! is still in memory, and goes into a fresh segment, whose header says where the old one ends.
+//!
+//! A full disk is waited out. Behind everything that is written there is room for one more mark, so
+//! that what retention has to write down before it may make room can be written even then. What was
+//! pushed is never dropped: whoever pushes looks at `status` and takes in no more events while it is
+//! not `Writing`.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -167,6 +170,8 @@ struct OpenSegment<F> {
     // header <= synced <= end
     synced: u64,
     end: u64,
+    // Up to where room was taken.
+    room: u64,
     // The levels of the last mark in it.
     marked: Levels,
     // Whether something was written that asks for a sync.
@@ -319,6 +324,7 @@ impl<S: Storage> Writer<S> {
         let due = self.due(now_ns);
         let result = match due {
             Due::Begin => self.begin_segment().map(|()| Step::Began),
+            Due::Mark => self.write(0, now_ns).map(|()| Step::Wrote),
             Due::Nothing(until_ns) => return Step::Idle(until_ns),
             Due::Sync => self.sync(now_ns).map(|()| Step::Synced),
             Due::Write => self.write_group(now_ns).map(|()| Step::Wrote),
@@ -407,6 +413,10 @@ impl<S: Storage> Writer<S> {
         let Some(segment) = &self.segment else {
             return Due::Begin;
         };
+        // What retention waits for: it may make room.
+        if self.status == Status::Full && segment.marked != self.wanted_levels() {
+            return Due::Mark;
+        }
         let is_rolling = self.is_rolling(segment);
         if segment.is_dirty {
             // A fresh segment's header comes to disk with its first group.
@@ -459,7 +469,7 @@ impl<S: Storage> Writer<S> {
             .front()
             .map_or(0, |group| group.batch.bytes.len());
         self.segment.as_ref().is_some_and(|segment| {
-            let end = segment.end + (MARK_BYTES + next) as u64;
+            let end = segment.end + (MARK_BYTES + next + MARK_BYTES) as u64;
             segment.end > HEADER_BYTES && end > self.options.segment_bytes
         })
     }
@@ -487,20 +497,21 @@ impl<S: Storage> Writer<S> {
         }
     }
 
-    /// Makes the file of a new segment; it has its name from the first sync on.
+    /// Makes the file of a new segment, which has its name from the first sync on, and leaves the old
+    /// one. Errors: of the storage; then the old one is still there to be marked.
     fn begin_segment(&mut self) -> io::Result<()> {
-        self.leave_segment();
         self.levels = self.wanted_levels();
         self.log_end.number_max += 1;
         let number = self.log_end.number_max;
         if self.levels.first == 0 {
             self.levels.first = number;
         }
+        let old_end = self.segment.as_ref().map(|segment| self.end_of(segment));
         let header = SegmentHeader {
             identity: self.codec.identity(),
             number,
             previous: self.log_end.number,
-            previous_end: self.log_end.end,
+            previous_end: old_end.unwrap_or(self.log_end.end),
             first: self.levels.first,
             floor: self.levels.floor,
             start: self.levels.start,
@@ -509,21 +520,23 @@ impl<S: Storage> Writer<S> {
         };
         let (spare_name, file) = match self.spare.take() {
             Some(spare) => spare,
-            None => {
-                let name = format!("{number:016x}{SPARE_END}");
-                let file = create_spare(&self.storage, &name, self.options.segment_bytes)?;
-                (name, file)
+            None => self.create_file(number)?,
+        };
+        let written = file.write_at(0, &mut [IoSlice::new(&header.encode())]);
+        let room = match written.and_then(|()| file.bytes_len()) {
+            Ok(room) => room,
+            Err(error) => {
+                let _ = self.storage.unlink(&spare_name);
+                return Err(error);
             }
         };
-        if let Err(error) = file.write_at(0, &mut [IoSlice::new(&header.encode())]) {
-            let _ = self.storage.unlink(&spare_name);
-            return Err(error);
-        }
+        self.leave_segment();
         self.segment = Some(OpenSegment {
             file,
             unnamed: Some((spare_name, header)),
             synced: HEADER_BYTES,
             end: HEADER_BYTES,
+            room,
             marked: self.levels,
             is_dirty: true,
             is_marked: true,
@@ -532,36 +545,65 @@ impl<S: Storage> Writer<S> {
         Ok(())
     }
 
+    /// An empty file with room for a segment or, on a disk that is nearly full, for its beginning.
+    fn create_file(&self, number: u64) -> io::Result<(String, S::File)> {
+        let name = format!("{number:016x}{SPARE_END}");
+        let bytes = self.options.segment_bytes;
+        let file = match create_spare(&self.storage, &name, bytes) {
+            Err(error) if is_full(&error) => create_spare(&self.storage, &name, BEGINNING_BYTES)?,
+            file => file?,
+        };
+        Ok((name, file))
+    }
+
     /// Writes a mark and what is pending, as much as fits.
     fn write_group(&mut self, now_ns: u64) -> io::Result<()> {
+        let Some(segment) = &mut self.segment else {
+            return Ok(());
+        };
+        let bytes_max = self.options.segment_bytes.max(HEADER_BYTES);
+        let (mut end, mut count) = (segment.end + MARK_BYTES as u64, 0);
+        for group in &self.pending {
+            let next = end + group.batch.bytes.len() as u64;
+            let is_too_much =
+                next + MARK_BYTES as u64 > bytes_max || next - segment.end > COMMIT_BYTES_MAX;
+            // Something is always written, or it would never be.
+            if count > 0 && is_too_much {
+                break;
+            }
+            (end, count) = (next, count + 1);
+        }
+        let room = end + MARK_BYTES as u64;
+        if segment.room < room {
+            segment.file.allocate(room)?;
+            segment.room = room;
+        }
+        self.write(count, now_ns)
+    }
+
+    /// Writes a mark and the first `count` groups.
+    fn write(&mut self, count: usize, now_ns: u64) -> io::Result<()> {
         self.levels = self.wanted_levels();
         let mut bytes = Vec::with_capacity(MARK_BYTES);
         self.codec.encode_mark(&self.mark(), &mut bytes);
         let Some(segment) = &mut self.segment else {
             return Ok(());
         };
-        let mut slices = vec![IoSlice::new(&bytes)];
-        let (mut end, mut count) = (segment.end + bytes.len() as u64, 0);
-        for group in &self.pending {
-            let next = end + group.batch.bytes.len() as u64;
-            let is_too_much = next > self.options.segment_bytes.max(HEADER_BYTES)
-                || next - segment.end > COMMIT_BYTES_MAX;
-            // Something is always written, or it would never be.
-            if count > 0 && is_too_much {
-                break;
-            }
-            slices.push(IoSlice::new(&group.batch.bytes));
-            (end, count) = (next, count + 1);
-        }
+        let mut base = segment.end + bytes.len() as u64;
+        let groups = self.pending.iter().take(count);
+        let groups = groups.map(|group| IoSlice::new(&group.batch.bytes));
+        let mut slices: Vec<_> = std::iter::once(IoSlice::new(&bytes))
+            .chain(groups)
+            .collect();
+        let written: usize = slices.iter().map(|slice| slice.len()).sum();
         self.committed_ns = Some(now_ns);
         segment.file.write_at(segment.end, &mut slices)?;
-        self.stats.bytes_written += end - segment.end;
+        self.stats.bytes_written += written as u64;
         self.stats.commits += 1;
-        let mut base = segment.end + bytes.len() as u64;
         segment.is_marked = count == 0;
         segment.is_dirty |= count > 0 || segment.marked != self.levels;
         segment.marked = self.levels;
-        segment.end = end;
+        segment.end += written as u64;
         for mut group in self.pending.drain(..count) {
             self.pending_bytes -= group.batch.bytes.len();
             group.base = base;
@@ -572,8 +614,6 @@ impl<S: Storage> Writer<S> {
             self.unsynced.push_back(group);
         }
         if self.options.durability != Durability::Fsync && segment.is_named() {
-            self.status = Status::Writing;
-            self.retry_ns = None;
             self.settle_unsynced();
         }
         Ok(())
@@ -604,14 +644,17 @@ impl<S: Storage> Writer<S> {
         self.levels_kept = segment.marked;
         self.synced_ns = now_ns;
         self.stats.syncs += 1;
-        self.status = Status::Writing;
-        self.retry_ns = None;
         self.settle_unsynced();
         Ok(())
     }
 
     /// What was written is as safe as it should be, and may be read.
     fn settle_unsynced(&mut self) {
+        // A mark alone says nothing about room for what waits.
+        if !self.unsynced.is_empty() || self.pending.is_empty() {
+            self.status = Status::Writing;
+            self.retry_ns = None;
+        }
         for group in self.unsynced.drain(..) {
             note(&mut self.progress, &group, |progress, through| {
                 progress.durable = progress.durable.max(through);
@@ -636,20 +679,22 @@ impl<S: Storage> Writer<S> {
                 let _ = self.storage.unlink(&spare_name);
                 let _ = self.storage.unlink(&segment_name(header.number));
             }
-            // Without `Fsync` nothing is in memory to be written again: what the operating system
-            // has is all there is.
-            None => {
-                let keeps_all = self.options.durability != Durability::Fsync && segment.is_dirty;
-                self.log_end.end = if keeps_all {
-                    segment.end
-                } else {
-                    segment.synced
-                };
-            }
+            None => self.log_end.end = self.end_of(&segment),
         }
         for group in self.unsynced.drain(..).rev() {
             self.pending_bytes += group.batch.bytes.len();
             self.pending.push_front(group);
+        }
+    }
+
+    /// Where a segment ends if nothing more is written into it.
+    fn end_of(&self, segment: &OpenSegment<S::File>) -> u64 {
+        // Without `Fsync` nothing is in memory to be written again: what the operating system has is
+        // all there is.
+        match self.options.durability {
+            Durability::Fsync => segment.synced,
+            Durability::None | Durability::Write if segment.is_dirty => segment.end,
+            Durability::None | Durability::Write => segment.synced,
         }
     }
 
@@ -658,7 +703,7 @@ impl<S: Storage> Writer<S> {
         self.stats.failures += 1;
         // A full disk refuses bytes, and keeps those that it has; all other errors, and any of a
         // sync, may be about pages that were taken before.
-        if due == Due::Sync || (due == Due::Write && !is_full) {
+        if due == Due::Sync || (due != Due::Begin && !is_full) {
             self.leave_segment();
         }
         // The first fresh segment is begun at once, unless there is no room for it.
@@ -684,6 +729,7 @@ impl<S: Storage> Writer<S> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Due {
     Begin,
+    Mark,
     Nothing(Option<u64>),
     Sync,
     Write,
@@ -709,6 +755,9 @@ pub fn create_spare<S: Storage>(storage: &S, name: &str, bytes: u64) -> io::Resu
     }
     Ok(file)
 }
+
+/// What a segment takes at least: its header, a mark, and room for another.
+const BEGINNING_BYTES: u64 = HEADER_BYTES + 2 * MARK_BYTES as u64;
 
 /// How files end that are not part of the log yet.
 pub const SPARE_END: &str = ".new";

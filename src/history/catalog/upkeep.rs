@@ -52,7 +52,7 @@ impl<S: Storage> Catalog<S> {
             let summary = segment.summary();
             let is_sealed = matches!(segment.index, Index::Sealed(_));
             ages.push(SegmentAge {
-                bytes: summary.map_or(0, |summary| summary.end),
+                bytes: segment.bytes_len(),
                 received_ms: match summary {
                     Some(summary) if is_sealed => {
                         (summary.events > 0).then_some(summary.received_ms.1)

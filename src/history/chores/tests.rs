@@ -51,6 +51,23 @@ fn a_sealed_segment_gives_its_room_back() {
 }
 
 #[test]
+fn bytes_are_those_on_disk() {
+    let mut rig = Rig::new();
+    rig.write("a", 1..=400);
+    rig.do_chores(&mut Chores::new(SEGMENT_BYTES));
+    let sizes = |end: &str| {
+        let names = rig.storage.list().unwrap();
+        let files = names.iter().filter(|name| name.ends_with(end));
+        let length = |name: &String| rig.storage.open(name).unwrap().bytes_len().unwrap();
+        files.map(length).sum::<u64>()
+    };
+    let (bytes, indices) = (rig.log.catalog.bytes_len(), sizes(".idx"));
+    assert!(indices > 0 && bytes > indices);
+    let open = SEGMENT_BYTES;
+    assert!(bytes <= sizes(".log") + indices && bytes + open > sizes(".log") + indices);
+}
+
+#[test]
 fn an_erased_user_is_gone_from_disk_and_nobody_else_is() {
     let mut rig = Rig::new();
     for seq in 1..=100 {

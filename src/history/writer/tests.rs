@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+use super::super::chores::Chores;
 use super::super::rig::{Rig, SEGMENT_BYTES, batch, options};
 use super::super::sim_storage::{Faults, SimStorage};
 use super::*;
@@ -185,6 +186,58 @@ fn a_full_disk_is_waited_out() {
     assert_eq!(rig.log.writer.status(), Status::Writing);
     assert_eq!(rig.log.writer.queued_bytes(), 0);
     assert_eq!(rig.seqs("a"), (1..=300).collect::<Vec<_>>());
+}
+
+/// Fills a disk with room for three segments and somewhat more, up to the last byte that fits.
+fn filled(left: u64) -> Rig {
+    let mut rig = Rig::new();
+    rig.write("a", 1..=3);
+    rig.storage.set_faults(Faults {
+        capacity_bytes: Some(3 * SEGMENT_BYTES + left),
+        ..Faults::default()
+    });
+    let mut seq = 4;
+    while rig.log.writer.status() != Status::Full {
+        rig.push("a", seq..seq + 5);
+        seq += 5;
+        for _ in 0..8 {
+            rig.poll();
+        }
+    }
+    rig
+}
+
+#[test]
+fn a_full_disk_does_not_keep_retention_from_making_room() {
+    for left in [0, 100, 600, 700, 1_000, 4_000, 9_000] {
+        let mut rig = filled(left);
+        let durable = rig.durable();
+        rig.log.writer.set_floor(3, Seq(150));
+        for _ in 0..1_000 {
+            rig.poll();
+        }
+        let kept = rig.log.writer.levels_kept();
+        assert_eq!((kept.first, kept.floor), (3, Seq(150)), "{left}");
+        assert_eq!(rig.log.writer.status(), Status::Full, "{left}");
+        rig.log.catalog.forget_before(3, Seq(150));
+        rig.do_chores(&mut Chores::new(SEGMENT_BYTES));
+        rig.push("a", 1_000..1_050);
+        for _ in 0..1_000 {
+            rig.poll();
+        }
+        assert!(rig.durable() > durable + 50, "{left}: it goes on");
+        rig.storage.set_faults(Faults::default());
+        let mut rig = rig.again(SimStorage::power_cut);
+        assert_eq!(rig.log.catalog.floor(), Seq(150));
+        assert!(rig.read("a").0.len() > 50);
+    }
+}
+
+#[test]
+fn what_is_left_of_a_disk_is_used() {
+    let rig = filled(SEGMENT_BYTES / 2);
+    let bytes = rig.log.catalog.bytes_len();
+    assert!(bytes > 3 * SEGMENT_BYTES, "{bytes}");
 }
 
 #[test]
