@@ -91,6 +91,7 @@ impl<S: Storage> Catalog<S> {
         let earliest = self.first_of(key)?.map(|place| place.cell.seq);
         let held = Surroundings {
             head,
+            start: self.newest().map_or(Seq(0), |newest| newest.start),
             floor: self.floor(),
             before: before.map(|place| place.cell.seq),
             next: match next {

@@ -24,6 +24,8 @@ pub struct ResumePoint {
 pub struct Surroundings {
     /// The last seq given, or a level above it: the stream's head on its owner core.
     pub head: Seq,
+    /// The level above which the running process numbers every stream.
+    pub start: Seq,
     /// The highest seq that retention took, of any stream.
     pub floor: Seq,
     /// The last event up to the cursor.
@@ -79,7 +81,7 @@ fn missing(cursor: Seq, held: &Surroundings) -> Option<SeqRange> {
         // Nothing that the record knows of. Retention may have taken what was before it, as long as
         // nothing older than the cursor is held.
         Some((_, level)) if held.before.is_none() => Some(held.floor.min(level)),
-        None if held.before.is_none() => Some(held.floor),
+        None if held.before.is_none() => Some(held.floor.min(held.head)),
         _ => None,
     };
     let hole = untold.filter(|to| *to > cursor).map(|to| SeqRange {
@@ -96,10 +98,16 @@ fn missing(cursor: Seq, held: &Surroundings) -> Option<SeqRange> {
 }
 
 fn lost(cursor: Seq, held: &Surroundings) -> Option<SeqRange> {
-    // A level stands for no event, and what retention took was not lost.
-    if cursor.is_level() || held.before == Some(cursor) {
+    // A level stands for no event, and no unclean stop came after what this process has given.
+    if cursor.is_level() || held.before == Some(cursor) || cursor > held.start {
         return None;
     }
+    // What a kept event knows of was kept too, whatever has become of it since.
+    let is_known = |(_, previous): (Seq, Seq)| previous >= cursor && !previous.is_level();
+    if held.next.is_some_and(is_known) {
+        return None;
+    }
+    // What retention took was not lost.
     let kept = held.before.unwrap_or(held.floor);
     (kept < cursor).then_some(SeqRange {
         from: Seq(kept.0 + 1),
@@ -138,6 +146,7 @@ mod tests {
         let next = held.iter().position(|seq| *seq > cursor);
         Surroundings {
             head: Seq(held.last().copied().unwrap_or(0).max(2 * LEVEL)),
+            start: Seq(2 * LEVEL),
             floor: Seq(floor),
             before: held
                 .iter()
@@ -208,6 +217,35 @@ mod tests {
         check(&[3, LEVEL + 1], 0, 0, LEVEL, None, None);
         check(&[3], 0, 0, LEVEL, None, None);
         check(&[], 0, 0, LEVEL, None, None);
+    }
+
+    #[test]
+    fn a_hole_does_not_reach_above_the_head() {
+        // Retention took more of another stream than this one ever had.
+        let held = Surroundings {
+            head: Seq(10),
+            ..stream(&[], 0, 90, 3)
+        };
+        assert_eq!(decide(EPOCH, at(3), &held), replay(range(4, 10), None));
+    }
+
+    #[test]
+    fn what_was_kept_and_is_gone_is_not_lost() {
+        let check = |held: &Surroundings, cursor| {
+            let Outcome::Replay { lost, .. } = decide(EPOCH, at(cursor), held) else {
+                panic!("a reset");
+            };
+            assert_eq!(lost, None, "{held:?}");
+        };
+        // Damage took 4 and 5; 6 says that 5 was there.
+        check(&stream(&[6, 7], 5, 0, 4), 4);
+        check(&stream(&[6, 7], 5, 0, 5), 5);
+        // This process gave it, and has not stopped.
+        let held = Surroundings {
+            start: Seq(LEVEL),
+            ..stream(&[3], 0, 0, LEVEL + 5)
+        };
+        check(&held, LEVEL + 5);
     }
 
     #[test]

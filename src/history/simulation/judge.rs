@@ -118,6 +118,10 @@ impl World {
             return Err("a reset".into());
         };
         model.check(held, seq)?;
+        let head = model.head;
+        if missing.is_some_and(|range| range.to > head || range.from > range.to) {
+            return Err(format!("a hole reaches beyond the head {head}"));
+        }
         let stated: Vec<SeqRange> = missing.into_iter().chain(met.iter().copied()).collect();
         let is_held = |seq: &Seq| held.binary_search_by_key(seq, |event| event.seq).is_ok();
         let must_be_there = model.after(seq, &[Fate::Kept]);
