@@ -27,7 +27,7 @@ pub struct RecordEntry {
 /// What an index must know of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordContent {
-    /// An event of a stream.
+    /// An event of a stream, or what is left of it.
     Event(StreamKey, Seq),
     /// A decision about tokens.
     Revocation,
@@ -102,6 +102,10 @@ impl RecordBatch {
             RecordView::Snapshot(snapshot) => {
                 let key = codec.snapshot_key(snapshot.kind, snapshot.id);
                 RecordContent::Snapshot(key, snapshot.seq)
+            }
+            RecordView::Tombstone(tombstone) => {
+                let key = codec.stream_key(StreamKind::Project, tombstone.project);
+                RecordContent::Event(key, tombstone.seq)
             }
             RecordView::Mark(_) | RecordView::Unknown(_) => return false,
         };

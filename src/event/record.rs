@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | 0 | 4 | length, without the filling; 0 where nothing was written |
 //! | 4 | 4 | CRC32C of the log's secret, the length, and all from byte 8 to the end of the filling |
-//! | 8 | 1 | kind: 1 event, 2 mark, 3 revocation, 4 snapshot |
+//! | 8 | 1 | kind: 1 event, 2 mark, 3 revocation, 4 snapshot, 5 tombstone |
 //! | 9 | 1 | flags: 1 the stream is a user's; 2 of a mark: the log was closed here |
 //! | 10 | 2 | bytes of the fields |
 //! | 12 | 4 | epoch |
@@ -120,6 +120,8 @@ pub enum RecordView<'b> {
     Revocation(&'b [u8]),
     /// What a stream's events had led to at a seq, opaque here.
     Snapshot(SnapshotView<'b>),
+    /// The place of an event that was erased.
+    Tombstone(TombstoneView<'b>),
     /// A kind that a later minor version has added.
     Unknown(u8),
 }
@@ -157,7 +159,30 @@ pub struct SnapshotView<'b> {
     pub payload: &'b [u8],
 }
 
+/// A tombstone's record, read in place. It stands for a project's copy of an event, and says nothing
+/// of whose event it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TombstoneView<'b> {
+    /// The project.
+    pub project: &'b str,
+    /// See [`NumberedEvent::seq`].
+    pub seq: Seq,
+    /// See [`NumberedEvent::previous`].
+    pub previous: Seq,
+}
+
 impl<'b> EventView<'b> {
+    /// What takes the place of this copy when its user is erased; `None` where nothing does, as the
+    /// stream is the user's own.
+    pub fn to_tombstone(&self) -> Option<TombstoneView<'b>> {
+        let project = self.project().filter(|_| self.kind == StreamKind::Project);
+        Some(TombstoneView {
+            project: project?,
+            seq: self.seq,
+            previous: self.previous,
+        })
+    }
+
     /// The id of the stream that this copy belongs to.
     pub fn stream_id(&self) -> &'b str {
         let id = match self.kind {
@@ -388,6 +413,19 @@ impl RecordCodec {
         draft.end(self, kind::SNAPSHOT, stream_flag(stream.kind), seq)
     }
 
+    /// Appends what takes the place of an erased event. Errors: `TooLong`, not for one that was read
+    /// from a record.
+    pub fn encode_tombstone(
+        &self,
+        tombstone: &TombstoneView<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Unstorable> {
+        let mut draft = Draft::begin(out, 0);
+        draft.put(&tombstone.previous.0.to_le_bytes());
+        draft.field(tag::PROJECT, tombstone.project.as_bytes());
+        draft.end(self, kind::TOMBSTONE, 0, tombstone.seq)
+    }
+
     /// Reads the record at the front of `bytes`. Returns it with its length, the filling included.
     /// Errors: [`RecordError`]; `Partial` says how many bytes it takes, at most
     /// `limits::RECORD_BYTES_MAX`, and is returned before anything but the head is looked at.
@@ -446,6 +484,7 @@ mod kind {
     pub const MARK: u8 = 2;
     pub const REVOCATION: u8 = 3;
     pub const SNAPSHOT: u8 = 4;
+    pub const TOMBSTONE: u8 = 5;
 }
 
 mod flag {
@@ -609,6 +648,15 @@ fn view<'b>(head: &[u8; HEAD_BYTES], rest: &'b [u8]) -> Option<RecordView<'b>> {
                 id,
                 seq,
                 payload,
+            })
+        }
+        kind::TOMBSTONE => {
+            let (previous, rest) = rest.split_first_chunk::<8>()?;
+            let fields = Fields::read(rest.get(..fields_bytes)?)?;
+            RecordView::Tombstone(TombstoneView {
+                project: fields.project.filter(|project| !project.is_empty())?,
+                seq,
+                previous: Seq(u64_at(previous, 0)),
             })
         }
         other => RecordView::Unknown(other),

@@ -131,6 +131,18 @@ impl IndexBuilder {
                     },
                 ));
             }
+            RecordView::Tombstone(tombstone) => {
+                let key = codec.stream_key(StreamKind::Project, tombstone.project);
+                self.cells.push((
+                    key,
+                    Cell {
+                        seq: tombstone.seq,
+                        offset,
+                        length,
+                    },
+                ));
+                self.summary.seq_max = self.summary.seq_max.max(tombstone.seq);
+            }
             RecordView::Revocation(_) => self.summary.revocations += 1,
             RecordView::Mark(_) | RecordView::Unknown(_) => {}
         }
@@ -138,7 +150,10 @@ impl IndexBuilder {
 
     /// Takes note of bytes that are no record.
     pub fn add_damage(&mut self, range: Range<u64>) {
-        self.summary.damage.push(range);
+        match self.summary.damage.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => self.summary.damage.push(range),
+        }
     }
 
     /// What is known so far, but for `streams`.

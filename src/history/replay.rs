@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::catalog::{Catalog, Held, Place};
 use super::resume::{Outcome, ResumePoint, SeqRange, Surroundings, decide};
 use super::storage::Storage;
-use crate::event::record::{EventView, RecordView, read_verified};
-use crate::event::{Seq, StoredEvent, Stream, StreamKey};
+use crate::event::record::{EventView, RecordView, TombstoneView, read_verified};
+use crate::event::{Seq, StoredEvent, Stream, StreamKey, StreamKind};
 
 /// Where the reading of a stream has come to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,24 +39,26 @@ pub struct Resumed {
 pub struct ReplayBatch {
     /// The events.
     pub events: Vec<StoredEvent>,
-    /// Events that follow these and cannot be had, where the reading came upon damage: they were
-    /// not stated before. The next batch goes on after them.
+    /// Events that follow these and cannot be had, as they were erased or are damaged, and were not
+    /// stated before. The next batch goes on after them.
     pub missing: Option<SeqRange>,
     /// Whether nothing follows up to the end of the replay.
     pub is_done: bool,
 }
 
 impl Replay {
-    /// Goes on after what cannot be had; tells whether that is to be stated.
-    fn pass_over(&mut self, batch: &mut ReplayBatch, to: Seq) -> bool {
+    /// Goes on after what cannot be had, and states it where it was not.
+    fn pass_over(&mut self, batch: &mut ReplayBatch, to: Seq) {
         let hole = Seq(self.after.0 + 1);
         let from = match self.stated {
             Some(stated) if stated.from <= hole => hole.max(Seq(stated.to.0 + 1)),
             _ => hole,
         };
         self.after = to;
-        batch.missing = (from <= to).then_some(SeqRange { from, to });
-        batch.missing.is_some()
+        if from <= to {
+            let from = batch.missing.map_or(from, |missing| missing.from);
+            batch.missing = Some(SeqRange { from, to });
+        }
     }
 
     /// The stream that is read.
@@ -186,8 +188,8 @@ impl<S: Storage> Catalog<S> {
                 return Ok(batch);
             }
         }
-        batch.is_done = true;
         self.end(replay, &mut batch)?;
+        batch.is_done = batch.missing.is_none();
         Ok(batch)
     }
 
@@ -201,7 +203,7 @@ impl<S: Storage> Catalog<S> {
         Ok(())
     }
 
-    /// Takes one record into a batch; tells whether the batch ends with it.
+    /// Takes one record into a batch; tells whether the batch ends before it.
     fn take(
         &mut self,
         replay: &mut Replay,
@@ -212,14 +214,23 @@ impl<S: Storage> Catalog<S> {
         let seq = at.cell.seq;
         let Held::Record(bytes) = held else {
             self.damaged.insert(replay.key, seq);
-            return replay.pass_over(batch, seq);
-        };
-        let Some(event) = own_event(&replay.stream, &bytes).filter(|event| event.seq == seq) else {
-            // Another stream's, of the same key.
+            replay.pass_over(batch, seq);
             return false;
         };
+        let event = match own_record(&replay.stream, &bytes) {
+            Some(StreamRecord::Event(event)) if event.seq == seq => event,
+            Some(StreamRecord::Tombstone(tombstone)) if tombstone.seq == seq => {
+                replay.pass_over(batch, seq);
+                return false;
+            }
+            // Another stream's, of the same key.
+            _ => return false,
+        };
         let previous = event.previous;
-        if previous > replay.after && !previous.is_level() && replay.pass_over(batch, previous) {
+        if previous > replay.after && !previous.is_level() {
+            replay.pass_over(batch, previous);
+        }
+        if batch.missing.is_some() {
             return true;
         }
         replay.after = seq;
@@ -227,25 +238,38 @@ impl<S: Storage> Catalog<S> {
         false
     }
 
-    /// The stream's head before the event at `place`; the event itself where that is damaged, so
+    /// The stream's head before the record at `place`; the record itself where that is damaged, so
     /// that it is missing.
     pub(super) fn previous_of(&mut self, stream: &Stream, place: Place) -> io::Result<Seq> {
         let seq = place.cell.seq;
         if let Held::Record(bytes) = self.record(place)?
-            && let Some(event) = own_event(stream, &bytes)
+            && let Some(record) = own_record(stream, &bytes)
         {
-            return Ok(event.previous);
+            return Ok(match record {
+                StreamRecord::Event(event) => event.previous,
+                StreamRecord::Tombstone(tombstone) => tombstone.previous,
+            });
         }
         self.damaged.insert(self.key(stream), seq);
         Ok(seq)
     }
 }
 
-fn own_event<'b>(stream: &Stream, bytes: &'b Bytes) -> Option<EventView<'b>> {
+/// What a stream's cells lead to.
+enum StreamRecord<'b> {
+    Event(EventView<'b>),
+    Tombstone(TombstoneView<'b>),
+}
+
+fn own_record<'b>(stream: &Stream, bytes: &'b Bytes) -> Option<StreamRecord<'b>> {
     match read_verified(bytes) {
         Ok(RecordView::Event(event)) => {
             let is_own = event.kind == stream.kind && event.stream_id() == stream.id;
-            is_own.then_some(event)
+            is_own.then_some(StreamRecord::Event(event))
+        }
+        Ok(RecordView::Tombstone(tombstone)) => {
+            let is_own = stream.kind == StreamKind::Project && tombstone.project == stream.id;
+            is_own.then_some(StreamRecord::Tombstone(tombstone))
         }
         _ => None,
     }

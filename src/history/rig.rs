@@ -148,12 +148,16 @@ impl Rig {
 
     /// The seqs of a user's stream that can be had, and what is said to be missing or met damaged.
     pub fn read(&mut self, user: &str) -> (Vec<u64>, Vec<SeqRange>) {
-        let stream = Stream::user(user);
+        self.read_stream(&Stream::user(user))
+    }
+
+    /// The same of any stream.
+    pub fn read_stream(&mut self, stream: &Stream) -> (Vec<u64>, Vec<SeqRange>) {
         let point = ResumePoint {
             epoch: Some(self.log.catalog.epoch()),
             seq: Seq(0),
         };
-        let resumed = self.log.catalog.resume(&stream, point, Seq::MAX).unwrap();
+        let resumed = self.log.catalog.resume(stream, point, Seq::MAX).unwrap();
         let super::resume::Outcome::Replay { missing, .. } = resumed.outcome else {
             panic!("a reset");
         };

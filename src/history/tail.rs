@@ -63,6 +63,7 @@ impl<F: StorageFile> Tail<F> {
         let end = look
             .marks
             .synced
+            .max(header.rewritten_end)
             .clamp(HEADER_BYTES, look.end.max(HEADER_BYTES));
         let torn = look.damage.iter().find(|range| range.end > end);
         let cut = torn.map_or(look.end, |range| range.start).max(end);
@@ -159,6 +160,9 @@ impl Look {
                 marks.highest = marks.highest.max(mark.highest);
             }
             RecordView::Event(event) => self.marks.highest = self.marks.highest.max(event.seq),
+            RecordView::Tombstone(tombstone) => {
+                self.marks.highest = self.marks.highest.max(tombstone.seq);
+            }
             RecordView::Revocation(_) | RecordView::Snapshot(_) | RecordView::Unknown(_) => {}
         }
     }

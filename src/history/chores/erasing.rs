@@ -1,18 +1,20 @@
 //! Taking a user's events out of a segment that is no longer written. A first pass looks whether it
-//! has any; only then the rest is copied, and the copy takes the segment's place in one step.
+//! has any; only then the rest is copied, and the copy takes the segment's place in one step. An
+//! event in a project's stream leaves a tombstone, so that whoever resumes there is told.
 
 use std::io::{self, IoSlice};
+use std::ops::Range;
 
-use crate::event::StreamKind;
-use crate::event::record::RecordView;
+use crate::event::record::{ALIGNMENT, RecordView, TombstoneView};
+use crate::event::{RecordCodec, StreamKind};
 use crate::history::catalog::Catalog;
 use crate::history::index::{IndexBuilder, SealedIndex};
 use crate::history::segment::{
     Found, HEADER_BYTES, Scanner, SegmentHeader, index_name, segment_name,
 };
-use crate::history::storage::{Storage, StorageFile};
+use crate::history::storage::{Storage, StorageFile, read_exact};
 use crate::history::writer::SPARE_END;
-use crate::limits::CHORE_BYTES;
+use crate::limits::{CHORE_BYTES, RECORD_BYTES_MAX};
 
 /// One segment and the user that goes.
 #[derive(Debug)]
@@ -30,7 +32,9 @@ pub(super) struct Erasing<F> {
 struct SegmentCopy<F> {
     file: F,
     name: String,
+    // Up to where it is written, and what follows.
     end: u64,
+    bytes: Vec<u8>,
     builder: IndexBuilder,
     removed: u64,
 }
@@ -70,15 +74,14 @@ impl<F: StorageFile> Erasing<F> {
         let mut scanner = Scanner::new(segment, codec, range);
         let (mut has_any, mut is_through) = (false, true);
         while let Some(found) = scanner.read_next() {
-            has_any = goes(&found, &self.user);
+            has_any = fate(&found, &self.user, segment) != RecordFate::Kept;
             is_through = scanner.offset() < self.at + CHORE_BYTES;
             if has_any || !is_through {
                 break;
             }
         }
         self.at = scanner.offset();
-        // What is no record at the end may be anybody's.
-        if has_any || (is_through && self.at < end) {
+        if has_any || (is_through && !is_blank(segment, self.at..end)) {
             self.at = HEADER_BYTES;
             self.copy = Some(SegmentCopy::begin(&catalog.storage, self.number)?);
         } else if is_through {
@@ -95,36 +98,24 @@ impl<F: StorageFile> Erasing<F> {
         let (segment, codec, end) = catalog.file(self.number)?;
         let range = self.at..end.min(segment.bytes_len()?);
         let mut scanner = Scanner::new(segment, codec, range);
-        let (mut kept, mut is_through) = (Vec::new(), true);
+        let mut is_through = true;
         while let Some(found) = scanner.read_next() {
-            let at = copy.end + kept.len() as u64;
-            match found {
-                Found::Damage(_) => copy.leave_out_damage(at),
-                found if goes(&found, &self.user) => copy.removed += 1,
-                // It says where records were that are elsewhere now.
-                Found::Record {
-                    view: RecordView::Mark(_),
-                    ..
-                } => {}
-                Found::Record { bytes, view, .. } => {
-                    copy.builder.add(codec, at, bytes.len(), &view);
-                    kept.extend_from_slice(bytes);
-                }
-            }
+            let fate = fate(&found, &self.user, segment);
+            copy.take(codec, &found, fate);
             is_through = scanner.offset() < self.at + CHORE_BYTES;
             if !is_through {
                 break;
             }
         }
         self.at = scanner.offset();
-        copy.file.write_at(copy.end, &mut [IoSlice::new(&kept)])?;
-        copy.end += kept.len() as u64;
+        if is_through && self.at < end {
+            copy.removed += u64::from(!is_blank(segment, self.at..end));
+            copy.put_damage();
+        }
+        copy.write()?;
         if !is_through {
             self.copy = Some(copy);
             return Ok(None);
-        }
-        if self.at < end {
-            copy.leave_out_damage(copy.end);
         }
         let removed = copy.removed;
         copy.take_place(catalog, self.number)?;
@@ -141,15 +132,51 @@ impl<F: StorageFile> SegmentCopy<F> {
             file: storage.create(&name)?,
             name,
             end: HEADER_BYTES,
+            bytes: Vec::new(),
             builder: IndexBuilder::new(number),
             removed: 0,
         })
     }
 
-    /// Nobody knows whose these bytes were; that they were is still told.
-    fn leave_out_damage(&mut self, at: u64) {
-        self.builder.add_damage(at..at);
-        self.removed += 1;
+    /// Takes in what is left of what was found.
+    fn take(&mut self, codec: &RecordCodec, found: &Found<'_>, fate: RecordFate<'_>) {
+        self.removed += u64::from(fate != RecordFate::Kept);
+        match (fate, found) {
+            (RecordFate::Tombstone(tombstone), _) => {
+                let start = self.bytes.len();
+                let encoded = codec.encode_tombstone(&tombstone, &mut self.bytes);
+                debug_assert_eq!(encoded, Ok(()), "the event was longer");
+                let length = self.bytes.len() - start;
+                let view = RecordView::Tombstone(tombstone);
+                let at = self.end + start as u64;
+                self.builder.add(codec, at, length, &view);
+            }
+            // That they were is still told.
+            (_, Found::Damage(_)) => self.put_damage(),
+            (RecordFate::Gone, _) => {}
+            // It says where records were that are elsewhere now.
+            (_, Found::Record { view, .. }) if matches!(view, RecordView::Mark(_)) => {}
+            (_, Found::Record { bytes, view, .. }) => {
+                let at = self.end + self.bytes.len() as u64;
+                self.builder.add(codec, at, bytes.len(), view);
+                self.bytes.extend_from_slice(bytes);
+            }
+        }
+    }
+
+    /// In place of bytes of nobody knows whom: the least that is no record.
+    fn put_damage(&mut self) {
+        let at = self.end + self.bytes.len() as u64;
+        self.builder.add_damage(at..at + ALIGNMENT as u64);
+        self.bytes.extend_from_slice(&[0; ALIGNMENT]);
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        self.file
+            .write_at(self.end, &mut [IoSlice::new(&self.bytes)])?;
+        self.end += self.bytes.len() as u64;
+        self.bytes.clear();
+        Ok(())
     }
 
     fn take_place<S: Storage<File = F>>(
@@ -182,16 +209,49 @@ impl<F: StorageFile> SegmentCopy<F> {
     }
 }
 
-/// Whether what was found is not to be kept: the user's, or nobody knows whose.
-fn goes(found: &Found<'_>, user: &str) -> bool {
-    match found {
-        Found::Damage(_) => true,
+/// What becomes of something in a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RecordFate<'b> {
+    /// It is the user's, or bytes of nobody knows whom.
+    Gone,
+    Kept,
+    /// The user's, in a project's stream.
+    Tombstone(TombstoneView<'b>),
+}
+
+fn fate<'b>(found: &Found<'b>, user: &str, segment: &impl StorageFile) -> RecordFate<'b> {
+    let is_gone = match found {
+        Found::Damage(range) => !is_blank(segment, range.clone()),
         Found::Record { view, .. } => match view {
-            RecordView::Event(event) => event.user() == Some(user),
+            RecordView::Event(event) if event.user() == Some(user) => {
+                return event
+                    .to_tombstone()
+                    .map_or(RecordFate::Gone, RecordFate::Tombstone);
+            }
             RecordView::Snapshot(snapshot) => {
                 snapshot.kind == StreamKind::User && snapshot.id == user
             }
-            RecordView::Mark(_) | RecordView::Revocation(_) | RecordView::Unknown(_) => false,
+            RecordView::Event(_)
+            | RecordView::Mark(_)
+            | RecordView::Revocation(_)
+            | RecordView::Tombstone(_)
+            | RecordView::Unknown(_) => false,
         },
+    };
+    if is_gone {
+        RecordFate::Gone
+    } else {
+        RecordFate::Kept
     }
+}
+
+/// Whether bytes that are no record say nothing, as those that an earlier erasing left. What is not
+/// in the file, or cannot be read, may have said something.
+fn is_blank(segment: &impl StorageFile, range: Range<u64>) -> bool {
+    let length = range.end.saturating_sub(range.start);
+    let bytes = usize::try_from(length)
+        .ok()
+        .filter(|length| *length <= RECORD_BYTES_MAX)
+        .and_then(|length| read_exact(segment, range.start, length).ok());
+    bytes.is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0))
 }

@@ -5,6 +5,8 @@ use super::super::sim_storage::{Faults, SimStorage};
 use super::super::storage::{StorageFile as _, read_exact};
 use super::*;
 use crate::event::{NumberedEvent, RecordBatch, Seq, Stream, StreamKind};
+use crate::history::inspect::Inspection;
+use crate::history::resume::{Outcome, ResumePoint, SeqRange};
 
 fn bytes_of(storage: &SimStorage) -> Vec<u8> {
     let read = |name: String| {
@@ -94,11 +96,99 @@ fn an_erased_user_is_gone_from_disk_and_nobody_else_is() {
         let project = Stream::project("p");
         let bounds = rig.log.catalog.bounds(&project).unwrap().unwrap();
         assert_eq!((bounds.first, bounds.last), (Seq(1), Seq(100)));
+        let (seqs, missing) = rig.read_stream(&project);
+        assert_eq!(seqs.len(), 67);
+        let erased = (3..100).step_by(3).map(Seq);
+        let stated: Vec<_> = erased.map(|seq| SeqRange { from: seq, to: seq }).collect();
+        assert_eq!(missing, stated);
     };
     check(&mut rig);
     rig.do_chores(&mut chores);
     let mut rig = rig.again(SimStorage::power_cut);
     check(&mut rig);
+}
+
+#[test]
+fn erased_events_at_both_ends_of_a_stream_are_stated() {
+    let mut rig = Rig::new();
+    for seq in 1..=9 {
+        let user = if (4..=6).contains(&seq) {
+            "stays"
+        } else {
+            "forgetme"
+        };
+        push_both(&mut rig, user, seq);
+    }
+    rig.settle();
+    rig.roll();
+    let mut chores = Chores::new(SEGMENT_BYTES);
+    chores.erase(&rig.log.catalog, "forgetme");
+    rig.do_chores(&mut chores);
+    let project = Stream::project("p");
+    let range = |from, to| SeqRange {
+        from: Seq(from),
+        to: Seq(to),
+    };
+    let (seqs, missing) = rig.read_stream(&project);
+    assert_eq!(
+        (seqs, missing),
+        (vec![4, 5, 6], vec![range(1, 3), range(7, 9)])
+    );
+    // A viewer that saw them is told of no loss.
+    for seq in 1..=9 {
+        let point = ResumePoint {
+            epoch: Some(rig.log.catalog.epoch()),
+            seq: Seq(seq),
+        };
+        let resumed = rig.log.catalog.resume(&project, point, Seq(9)).unwrap();
+        let expected = Outcome::Replay {
+            missing: None,
+            lost: None,
+        };
+        assert_eq!(resumed.outcome, expected, "{seq}");
+    }
+}
+
+#[test]
+fn damage_is_told_after_an_erasure_too() {
+    let mut rig = Rig::new();
+    rig.write("a", 1..=3);
+    rig.write("forgetme", 1..=3);
+    rig.write("a", 4..=6);
+    rig.roll();
+    rig.write("b", 1..=1);
+    let mut chores = Chores::new(SEGMENT_BYTES);
+    rig.do_chores(&mut chores);
+    let key = rig.log.catalog.key(&Stream::user("a"));
+    for seq in [3, 6] {
+        let place = rig.log.catalog.last_up_to(key, Seq(seq)).unwrap().unwrap();
+        let at = u64::from(place.cell.offset) + 40;
+        rig.storage.corrupt(&segment_name(1), at, 1);
+    }
+    chores.erase(&rig.log.catalog, "forgetme");
+    rig.do_chores(&mut chores);
+    assert_eq!(chores.erased(), 5, "damage may have been the user's");
+    let check = |rig: &mut Rig| {
+        let (seqs, missing) = rig.read("a");
+        assert_eq!(seqs, [1, 2, 4, 5]);
+        let is_stated = |seq| missing.iter().any(|m| m.from <= seq && seq <= m.to);
+        assert!(is_stated(Seq(3)) && is_stated(Seq(6)), "{missing:?}");
+        let verification = Inspection::new(rig.storage.clone()).unwrap().verify();
+        let verification = verification.unwrap();
+        assert_eq!(verification.damaged.len(), 2);
+        assert_eq!(verification.indices, [""; 0]);
+    };
+    check(&mut rig);
+    // What is told does not hang on the index.
+    rig.storage.unlink(&index_name(1)).unwrap();
+    let mut rig = rig.again(SimStorage::power_cut);
+    let mut chores = Chores::new(SEGMENT_BYTES);
+    rig.do_chores(&mut chores);
+    check(&mut rig);
+    // And what an erasure left is nobody's any more.
+    chores.erase(&rig.log.catalog, "forgetme");
+    rig.do_chores(&mut chores);
+    assert_eq!(chores.erased(), 0);
 }
 
 #[test]

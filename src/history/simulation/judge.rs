@@ -136,8 +136,17 @@ impl World {
         if let Some(unstated) = unstated {
             return Err(format!("nobody says that {unstated} is missing"));
         }
-        let is_erased = model.events.values().any(|(_, fate)| *fate == Fate::Erased);
-        if self.is_shaken || is_erased {
+        let fate = model.events.get(&seq).map(|(_, fate)| *fate);
+        let was_kept = match fate {
+            Some(Fate::Kept) => true,
+            Some(Fate::Gone | Fate::Shaken) => !self.is_shaken,
+            _ => false,
+        };
+        if was_kept && lost.is_some() {
+            return Err("what was kept is called lost".into());
+        }
+        let is_untouched = |(_, fate): &(_, Fate)| !matches!(fate, Fate::Erased | Fate::Shaken);
+        if self.is_shaken || !model.events.values().all(is_untouched) {
             return Ok(());
         }
         let before = model.kept_up_to(seq);
@@ -146,7 +155,6 @@ impl World {
         if !met.is_empty() || (missing.is_some() && !is_taken && !may_be_taken) {
             return Err("a hole is stated for nothing".into());
         }
-        let fate = model.events.get(&seq).map(|(_, fate)| *fate);
         let is_known = before.is_some() || seq > floor;
         let is_lost = fate == Some(Fate::Lost) && is_known;
         match lost {

@@ -18,7 +18,8 @@ pub enum Fate {
     Gone,
     /// It was not there after an opening, and must never be again.
     Lost,
-    /// Bytes of the log were changed behind its back: it must be there, or be said to be missing.
+    /// It was erased, or bytes of the log were changed behind its back: it must be there, or be said
+    /// to be missing.
     Shaken,
 }
 
@@ -95,6 +96,21 @@ impl Model {
             }
         }
         Ok(())
+    }
+
+    /// The events of a user are erased: gone without a trace, or with one in a project's stream.
+    pub fn erase(&mut self, user: &Stream) {
+        let fate_of_erased = if self.stream == *user {
+            Fate::Erased
+        } else {
+            Fate::Shaken
+        };
+        for (stored, fate) in self.events.values_mut() {
+            let is_users = stored.event.user.as_ref() == Some(&user.id);
+            if is_users && matches!(fate, Fate::Kept | Fate::Shaken) {
+                *fate = fate_of_erased;
+            }
+        }
     }
 
     /// The last event up to `seq` that must be there.

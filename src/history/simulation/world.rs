@@ -156,12 +156,10 @@ impl World {
             let Some(log) = &mut self.log else { return };
             log.writer.roll();
             if self.streams[user].stream.kind == StreamKind::User {
-                let model = &mut self.streams[user];
-                self.chores.erase(&log.catalog, &model.stream.id);
-                for (_, fate) in model.events.values_mut() {
-                    if matches!(fate, Fate::Kept | Fate::Shaken) {
-                        *fate = Fate::Erased;
-                    }
+                let stream = self.streams[user].stream.clone();
+                self.chores.erase(&log.catalog, &stream.id);
+                for model in &mut self.streams {
+                    model.erase(&stream);
                 }
                 self.edge("erasing");
             }
@@ -384,6 +382,10 @@ impl World {
         let data: Vec<u8> = (0..bytes).map(|_| self.dice.u8(..)).collect();
         let model = &self.streams[index];
         let is_user = model.stream.kind == StreamKind::User;
+        // A project's events have users too.
+        let other = self.dice.usize(0..STREAMS);
+        let other = self.streams[other].stream.clone();
+        let has_user = !is_user && other.kind == StreamKind::User;
         StoredEvent {
             kind: model.stream.kind,
             seq,
@@ -392,7 +394,8 @@ impl World {
             fingerprint: self.dice.bool().then(|| self.dice.u128(..)),
             event: Event {
                 event_type: "note".into(),
-                user: is_user.then(|| model.stream.id.clone()),
+                user: (is_user.then(|| model.stream.id.clone()))
+                    .or_else(|| has_user.then_some(other.id)),
                 project: (!is_user).then(|| model.stream.id.clone()),
                 session: None,
                 event_id: None,
@@ -495,9 +498,11 @@ impl World {
                 .iter_mut()
                 .flat_map(|model| model.events.values_mut())
             {
-                if *fate == Fate::Kept {
-                    *fate = Fate::Given;
-                }
+                *fate = match *fate {
+                    Fate::Kept => Fate::Given,
+                    Fate::Shaken => Fate::Erased,
+                    fate => fate,
+                };
             }
         }
     }
