@@ -287,11 +287,12 @@ impl<S: Storage> Writer<S> {
     }
 
     /// The next group begins a segment, so that the present one can be sealed. `false`: there is
-    /// nothing in it, and it stays.
+    /// nothing in it nor on its way, and it stays.
     pub fn roll(&mut self) -> bool {
         let is_fresh =
             |segment: &OpenSegment<S::File>| segment.is_named() && segment.end == HEADER_BYTES;
-        self.is_roll_wanted = !self.segment.as_ref().is_some_and(is_fresh);
+        let is_empty = self.segment.as_ref().is_some_and(is_fresh) && self.pending.is_empty();
+        self.is_roll_wanted = !is_empty;
         self.is_roll_wanted
     }
 

@@ -275,6 +275,24 @@ fn a_spare_becomes_the_next_segment() {
 }
 
 #[test]
+fn a_segment_is_begun_whenever_it_is_said_to_be() {
+    let mut rig = Rig::new();
+    let segments = |rig: &Rig| rig.log.catalog.segments_len();
+    assert!(!rig.log.writer.roll());
+    rig.settle();
+    rig.write("a", 1..=3);
+    assert_eq!(segments(&rig), 1, "nor does it stay wanted");
+    assert!(rig.log.writer.roll());
+    rig.settle();
+    assert_eq!(segments(&rig), 2);
+    assert!(!rig.log.writer.roll());
+    rig.push("a", 4..=5);
+    assert!(rig.log.writer.roll(), "what is on its way is before it");
+    rig.settle();
+    assert_eq!(segments(&rig), 3);
+}
+
+#[test]
 fn seqs_are_reserved_long_before_they_are_given() {
     let mut rig = Rig::new();
     let first = rig.log.writer.levels_kept().reserve;
