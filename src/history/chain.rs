@@ -6,8 +6,8 @@ use std::io::{self, IoSlice};
 
 use super::log::{NewEpoch, OpenError};
 use super::segment::{
-    Found, HEADER_BYTES, HeaderError, Scanner, SegmentHeader, parse_index_name, parse_segment_name,
-    segment_name,
+    Found, HEADER_BYTES, HeaderError, Scanner, SegmentHeader, file_names, parse_index_name,
+    parse_segment_name, segment_name,
 };
 use super::storage::{Storage, StorageFile};
 use super::tail::Tail;
@@ -103,7 +103,7 @@ impl Chain {
             // What follows its end goes into the next segment. Empty ones would be as many as there
             // were starts, and be kept as long as all others.
             if tail.is_empty && newest.previous_end != u64::MAX {
-                self.garbage.push(segment_name(newest.number));
+                self.garbage.extend(file_names(newest.number));
                 self.links.pop();
                 let last = self.links.last();
                 (log_end.number, log_end.end) =
@@ -115,7 +115,7 @@ impl Chain {
             .partition_point(|(header, _)| header.number < first);
         let gone = self.links.drain(..kept);
         self.garbage
-            .extend(gone.map(|(header, _)| segment_name(header.number)));
+            .extend(gone.flat_map(|(header, _)| file_names(header.number)));
         log_end
     }
 

@@ -27,6 +27,10 @@ pub struct Chores<S: Storage> {
     is_spare_wanted: bool,
     spares: u64,
     erasures: VecDeque<(u64, String)>,
+    // Until all that was garbage meanwhile is gone too.
+    is_erasing: bool,
+    // Names were taken away, and may come back.
+    has_unlinked: bool,
     running: Option<Running<S>>,
     newest: u64,
     erased: u64,
@@ -65,6 +69,8 @@ impl<S: Storage> Chores<S> {
             is_spare_wanted: false,
             spares: 0,
             erasures: VecDeque::new(),
+            is_erasing: false,
+            has_unlinked: false,
             running: None,
             newest: 0,
             erased: 0,
@@ -82,6 +88,7 @@ impl<S: Storage> Chores<S> {
     pub fn erase(&mut self, catalog: &Catalog<S>, user: &str) {
         let numbers = catalog.numbers();
         let closed = numbers.len().saturating_sub(1);
+        self.is_erasing = true;
         self.erasures
             .extend(numbers.take(closed).map(|number| (number, user.to_owned())));
     }
@@ -91,9 +98,10 @@ impl<S: Storage> Chores<S> {
         self.erased
     }
 
-    /// Whether an `erase` is under way.
+    /// Whether an `erase` is under way: nothing of the user is in any file of the log once it is not,
+    /// but for what is written since.
     pub fn is_erasing(&self) -> bool {
-        !self.erasures.is_empty()
+        self.is_erasing
     }
 
     /// Does the next bit of what is to be done. Errors: of the storage; what was under way is begun
@@ -112,6 +120,12 @@ impl<S: Storage> Chores<S> {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => catalog.garbage.pop(),
             };
+            self.has_unlinked = true;
+            return Ok(ChoreStep::Worked);
+        }
+        if self.has_unlinked {
+            catalog.storage.sync_dir()?;
+            self.has_unlinked = false;
             return Ok(ChoreStep::Worked);
         }
         if std::mem::take(&mut self.is_spare_wanted) {
@@ -134,6 +148,7 @@ impl<S: Storage> Chores<S> {
             self.running = Some(Running::Erasing(Erasing::new(number, user)));
             return Ok(ChoreStep::Worked);
         }
+        self.is_erasing = false;
         Ok(ChoreStep::Idle)
     }
 
@@ -156,8 +171,8 @@ fn begin_sealing<S: Storage>(
     number: u64,
 ) -> io::Result<Option<Running<S>>> {
     if let Some(bytes) = catalog.unsaved_index(number) {
-        save_index(&catalog.storage, number, bytes)?;
-        seal(catalog, number)?;
+        let bytes = bytes.to_vec();
+        seal(catalog, number, &bytes)?;
         return Ok(None);
     }
     let builder = IndexBuilder::new(number);
@@ -191,21 +206,21 @@ fn go_on_sealing<S: Storage>(
     sealing
         .builder
         .end_at(reached, known_end(file, reached, end)?);
-    save_index(&catalog.storage, number, &sealing.builder.finish())?;
-    seal(catalog, number)?;
+    seal(catalog, number, &sealing.builder.finish())?;
     Ok(None)
 }
 
-/// The index is in its file; the segment gives back the room that it does not need.
-fn seal<S: Storage>(catalog: &mut Catalog<S>, number: u64) -> io::Result<()> {
+/// Gives back the room that a segment does not need, with whatever is there, and saves its index:
+/// one that has its index is not looked at again.
+fn seal<S: Storage>(catalog: &mut Catalog<S>, number: u64, index: &[u8]) -> io::Result<()> {
     let (file, _, end) = catalog.file(number)?;
     let length = file.bytes_len()?;
-    catalog.reload_index(number)?;
     // Where nobody says where it ends nothing is cut off: what could not be read may be read later.
     if end < length {
         catalog.storage.truncate(&segment_name(number), end)?;
     }
-    Ok(())
+    save_index(&catalog.storage, number, index)?;
+    catalog.reload_index(number)
 }
 
 fn save_index<S: Storage>(storage: &S, number: u64, bytes: &[u8]) -> io::Result<()> {

@@ -150,6 +150,12 @@ pub fn index_name(number: u64) -> String {
     format!("{number:016x}.idx")
 }
 
+/// The files of a segment, the one that is to be taken away first at the end: an index alone is
+/// nothing, a segment alone could still be read.
+pub(super) fn file_names(number: u64) -> [String; 2] {
+    [index_name(number), segment_name(number)]
+}
+
 /// The number in the name of a segment.
 pub fn parse_segment_name(name: &str) -> Option<u64> {
     parse_name(name, ".log")

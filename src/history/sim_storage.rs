@@ -132,6 +132,13 @@ impl SimStorage {
         Self(Arc::new(Mutex::new(disk)))
     }
 
+    /// A copy of the directory as it is now, what is pending included, with chances of its own.
+    pub fn with_chances(&self, seed: u64) -> Self {
+        let mut disk = lock(&self.0).clone();
+        disk.dice = seed;
+        Self(Arc::new(Mutex::new(disk)))
+    }
+
     /// Changes one byte of a file behind everybody's back, on disk too. Nothing where there is none.
     pub fn corrupt(&self, name: &str, offset: u64, change: u8) {
         let mut disk = lock(&self.0);

@@ -140,7 +140,16 @@ fn what_is_too_long_is_refused_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn marks_revocations_and_snapshots_come_back() {
+fn marks_revocations_snapshots_and_tombstones_come_back() {
+    let tombstone = TombstoneView {
+        project: "7",
+        seq: Seq(5),
+        previous: Seq(4),
+    };
+    let mut out = Vec::new();
+    codec().encode_tombstone(&tombstone, &mut out).unwrap();
+    let expected = Ok((RecordView::Tombstone(tombstone), out.len()));
+    assert_eq!(codec().decode(&out), expected);
     let mark = Mark {
         synced: 512,
         first: 3,

@@ -7,7 +7,7 @@ use crate::event::Seq;
 use crate::history::chain::write_newest;
 use crate::history::index::SealedIndex;
 use crate::history::retention::SegmentAge;
-use crate::history::segment::{SegmentHeader, index_name, segment_name};
+use crate::history::segment::{SegmentHeader, file_names, index_name};
 use crate::history::storage::Storage;
 
 impl<S: Storage> Catalog<S> {
@@ -180,9 +180,7 @@ impl<S: Storage> Catalog<S> {
             && number < first
         {
             self.segments.pop_front();
-            // The index last: without it the segment could still be read.
-            self.garbage
-                .extend([index_name(number), segment_name(number)]);
+            self.garbage.extend(file_names(number));
         }
         self.open_files.retain(|number| *number >= first);
         self.floor = self.floor.max(floor);

@@ -57,6 +57,10 @@ impl<F: StorageFile> Erasing<F> {
         catalog: &mut Catalog<S>,
     ) -> io::Result<Option<u64>> {
         if !catalog.has(self.number) {
+            // Retention took it.
+            catalog
+                .garbage
+                .extend(self.copy.take().map(|copy| copy.name));
             return Ok(Some(0));
         }
         match self.copy.take() {

@@ -150,6 +150,68 @@ fn erased_events_at_both_ends_of_a_stream_are_stated() {
 }
 
 #[test]
+fn an_erased_user_is_not_in_what_was_garbage_either() {
+    let mut rig = Rig::new();
+    rig.write("forgetme", 1..=200);
+    rig.roll();
+    rig.write("stays", 1..=3);
+    let mut chores = Chores::new(SEGMENT_BYTES);
+    rig.do_chores(&mut chores);
+    let first = rig.log.catalog.newest().unwrap().number;
+    // Retention takes a segment while the erasure is under way, and the power may fail at once.
+    chores.erase(&rig.log.catalog, "forgetme");
+    rig.log.catalog.forget_before(first, Seq(200));
+    while chores.is_erasing() {
+        chores.step(&mut rig.log.catalog).unwrap();
+    }
+    for seed in 0..20 {
+        let storage = rig.storage.with_chances(seed);
+        storage.power_cut();
+        assert!(!has(&storage, "forgetme"), "{seed}");
+    }
+}
+
+#[test]
+fn what_an_opening_takes_out_goes_with_its_index() {
+    let mut rig = Rig::new();
+    rig.write("gone", 1..=3);
+    rig.roll();
+    rig.write("a", 1..=3);
+    rig.do_chores(&mut Chores::new(SEGMENT_BYTES));
+    rig.log.writer.set_floor(2, Seq(3));
+    rig.settle();
+    // It died before it had unlinked anything.
+    let mut rig = rig.again(SimStorage::kill);
+    assert!(has(&rig.storage, "gone"));
+    rig.do_chores(&mut Chores::new(SEGMENT_BYTES));
+    assert!(!has(&rig.storage, "gone"));
+}
+
+#[test]
+fn a_segment_has_its_index_only_when_nothing_follows_its_end() {
+    for after in 0..20 {
+        let mut rig = Rig::new();
+        rig.write("a", 1..=3);
+        rig.roll();
+        let dies_after_changes = Some(after);
+        rig.storage.set_faults(Faults {
+            dies_after_changes,
+            ..Faults::default()
+        });
+        let mut chores = Chores::new(SEGMENT_BYTES);
+        while matches!(chores.step(&mut rig.log.catalog), Ok(ChoreStep::Worked)) {}
+        let length = rig
+            .storage
+            .open(&segment_name(1))
+            .unwrap()
+            .bytes_len()
+            .unwrap();
+        let names = rig.storage.list().unwrap();
+        assert!(length < 1_000 || !names.contains(&index_name(1)), "{after}");
+    }
+}
+
+#[test]
 fn damage_is_told_after_an_erasure_too() {
     let mut rig = Rig::new();
     rig.write("a", 1..=3);
