@@ -44,6 +44,12 @@ pub struct LogIdentity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamKey(pub u64);
 
+impl StreamKey {
+    /// Stands for the decisions about tokens, which belong to no stream. A stream that has it by
+    /// chance, one in 2^64, does no harm: records say whose they are.
+    pub const REVOCATIONS: Self = Self(u64::MAX);
+}
+
 /// Encodes and decodes the records of one log. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct RecordCodec {

@@ -265,16 +265,15 @@ impl<S: Storage> Catalog<S> {
     pub fn revocations(&mut self) -> io::Result<Vec<Bytes>> {
         let mut found = Vec::new();
         for at in 0..self.segments.len() {
-            self.ensure_index(at)?;
-            let count = self.segments[at]
-                .summary()
-                .map_or(0, |summary| summary.revocations);
-            if count > 0 {
-                self.scan(at, |view, _| {
-                    if let RecordView::Revocation(payload) = view {
-                        found.push(Bytes::copy_from_slice(payload));
+            let (key, number) = (StreamKey::REVOCATIONS, self.number_at(at));
+            let cells = self.with_index(at, key, |index| index.after(key, Seq(0), usize::MAX))?;
+            for cells in cells.unwrap_or_default().chunks(REVOCATIONS_AT_ONCE) {
+                for (cell, held) in cells.iter().zip(self.records(number, cells)?) {
+                    match held {
+                        Held::Damaged => self.damaged.insert(key, cell.seq),
+                        Held::Record(bytes) => found.extend(payload_of(&bytes)),
                     }
-                })?;
+                }
             }
         }
         Ok(found)
@@ -286,30 +285,38 @@ impl<S: Storage> Catalog<S> {
         let mut found: VecDeque<Vec<SeenId>> = VecDeque::new();
         let mut total = 0;
         for at in (0..self.segments.len()).rev() {
-            self.ensure_index(at)?;
-            let mut seen = match &self.segments[at].index {
-                Index::Sealed(index) if index.summary().received_ms.1 < since_ms => Vec::new(),
-                Index::Sealed(index) => index.seen()?,
-                Index::Open(_) => self.seen_in_open(at)?,
-                Index::Missing => Vec::new(),
-            };
+            // Arrival times need not rise, but a whole segment of older ones is the end.
+            let summary = self.segments[at].summary();
+            let is_old = |s: &Summary| s.events > 0 && s.received_ms.1 < since_ms;
+            let is_sealed = matches!(self.segments[at].index, Index::Sealed(_));
+            if total >= count || (is_sealed && summary.is_some_and(is_old)) {
+                break;
+            }
+            let mut seen = self.seen_in(at)?;
             seen.retain(|seen| seen.received_ms >= since_ms);
             total += seen.len();
             found.push_front(seen);
-            // Arrival times need not rise, but a whole segment of older ones is the end.
-            let summary = self.segments[at].summary();
-            let is_old = summary.is_some_and(|s| s.events > 0 && s.received_ms.1 < since_ms);
-            if total >= count || (is_old && matches!(self.segments[at].index, Index::Sealed(_))) {
-                break;
-            }
         }
         let all = found.into_iter().flatten();
         Ok(all.skip(total.saturating_sub(count)).collect())
     }
 
-    fn seen_in_open(&mut self, at: usize) -> io::Result<Vec<SeenId>> {
+    fn seen_in(&mut self, at: usize) -> io::Result<Vec<SeenId>> {
+        if let Index::Sealed(index) = &self.segments[at].index {
+            match index.seen() {
+                // It is made again when its turn comes.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    self.segments[at].index = Index::Missing;
+                }
+                seen => return seen,
+            }
+        }
+        self.seen_in_records(at)
+    }
+
+    fn seen_in_records(&mut self, at: usize) -> io::Result<Vec<SeenId>> {
         let mut found = Vec::new();
-        self.scan(at, |view, _| {
+        self.scan(at, |view| {
             if let RecordView::Event(event) = view
                 && let Some(fingerprint) = event.fingerprint
             {
@@ -327,8 +334,8 @@ impl<S: Storage> Catalog<S> {
         Ok(found)
     }
 
-    /// Calls `each` with every record of a segment and its place.
-    fn scan(&mut self, at: usize, mut each: impl FnMut(RecordView<'_>, u64)) -> io::Result<()> {
+    /// Calls `each` with every record of a segment.
+    fn scan(&mut self, at: usize, mut each: impl FnMut(RecordView<'_>)) -> io::Result<()> {
         self.open_file(at)?;
         let segment = &self.segments[at];
         let end = match &segment.index {
@@ -341,8 +348,8 @@ impl<S: Storage> Catalog<S> {
         let range = HEADER_BYTES..end.min(file.bytes_len()?);
         let mut scanner = Scanner::new(file, &segment.codec, range);
         while let Some(found) = scanner.read_next() {
-            if let Found::Record { view, offset, .. } = found {
-                each(view, offset);
+            if let Found::Record { view, .. } = found {
+                each(view);
             }
         }
         Ok(())
@@ -353,3 +360,13 @@ impl<S: Storage> Catalog<S> {
         self.damaged.len()
     }
 }
+
+fn payload_of(bytes: &Bytes) -> Option<Bytes> {
+    match read_verified(bytes) {
+        Ok(RecordView::Revocation(payload)) => Some(bytes.slice_ref(payload)),
+        _ => None,
+    }
+}
+
+/// Decisions about tokens that are read at once.
+const REVOCATIONS_AT_ONCE: usize = 1_024;

@@ -25,7 +25,8 @@ fn folder(version: &str) -> PathBuf {
     root.join("tests/vectors/history").join(version)
 }
 
-/// A log with every kind of record: a sealed segment with its index, and one that was closed.
+/// A log with every kind of record: a sealed segment with its index, one that was written again
+/// without a user, and one that was closed.
 fn written() -> BTreeMap<String, Vec<u8>> {
     let mut rig = Rig::new();
     let mut batch = RecordBatch::default();
@@ -54,9 +55,25 @@ fn written() -> BTreeMap<String, Vec<u8>> {
         .unwrap();
     rig.push_batch(batch);
     rig.settle();
-    rig.log.writer.roll();
+    rig.roll();
+    let erased = event("carol", Some("7"), "{}");
+    let numbered = NumberedEvent {
+        kind: StreamKind::Project,
+        seq: Seq(2),
+        previous: Seq(1),
+        received_ms: 1_795_341_600_124,
+        fingerprint: None,
+        event: &erased,
+    };
+    let mut batch = RecordBatch::default();
+    batch.push_event(&rig.log.codec, &numbered).unwrap();
+    rig.push_batch(batch);
+    rig.settle();
+    rig.roll();
     rig.write("bob é", 1..=3);
-    rig.do_chores(&mut Chores::new(super::rig::SEGMENT_BYTES));
+    let mut chores = Chores::new(super::rig::SEGMENT_BYTES);
+    chores.erase(&rig.log.catalog, "carol");
+    rig.do_chores(&mut chores);
     rig.log.writer.close().unwrap();
     files(&rig.storage)
 }
@@ -140,14 +157,16 @@ fn every_version_is_read() {
         let expected = [
             line(1, "alice", 1, r#"{"tool_name":"bash", "n":1.0}"#),
             line(1, "7", 1, r#"{"tool_name":"bash", "n":1.0}"#),
-            line(2, "bob é", 1, r#"{"n":1}"#),
-            line(2, "bob é", 2, r#"{"n":2}"#),
-            line(2, "bob é", 3, r#"{"n":3}"#),
+            line(3, "bob é", 1, r#"{"n":1}"#),
+            line(3, "bob é", 2, r#"{"n":2}"#),
+            line(3, "bob é", 3, r#"{"n":3}"#),
         ];
         assert_eq!(lines, expected);
         let mut log = open(&storage, options()).unwrap();
         assert_eq!(log.report.unindexed, 0);
         assert_eq!(log.catalog.epoch(), options().fresh.epoch);
+        let project = log.catalog.bounds(&Stream::project("7")).unwrap();
+        assert_eq!(project.map(|bounds| bounds.last), Some(Seq(2)));
         let snapshot = log.catalog.snapshot(&Stream::user("alice")).unwrap();
         assert_eq!(snapshot, Some((Seq(1), "tree".into())));
         assert_eq!(log.catalog.revocations().unwrap().len(), 1);

@@ -3,7 +3,7 @@
 //!
 //! Header (512 bytes, see [`Summary`]) | filter, first key of each block of rows, damaged places |
 //! ids seen | rows | cells. A row says which cells are a stream's; rows are sorted by key, cells by
-//! (key, seq). Both stand in blocks of 4,096 bytes: 255 times 16 bytes and a CRC32C that knows the
+//! (key, seq). Decisions about tokens have a key of their own, and their place for a seq. Both stand in blocks of 4,096 bytes: 255 times 16 bytes and a CRC32C that knows the
 //! segment and the block's place. In memory are only the header and what follows it.
 
 use std::io;
@@ -143,7 +143,18 @@ impl IndexBuilder {
                 ));
                 self.summary.seq_max = self.summary.seq_max.max(tombstone.seq);
             }
-            RecordView::Revocation(_) => self.summary.revocations += 1,
+            RecordView::Revocation(_) => {
+                self.summary.revocations += 1;
+                let seq = Seq(u64::from(offset));
+                self.cells.push((
+                    StreamKey::REVOCATIONS,
+                    Cell {
+                        seq,
+                        offset,
+                        length,
+                    },
+                ));
+            }
             RecordView::Mark(_) | RecordView::Unknown(_) => {}
         }
     }
@@ -163,7 +174,7 @@ impl IndexBuilder {
 
     /// Whether no record was taken in, beside marks.
     pub fn is_empty(&self) -> bool {
-        self.cells.is_empty() && self.summary.revocations == 0
+        self.cells.is_empty()
     }
 
     fn count(&mut self, seq: Seq, received_ms: i64) {
@@ -190,7 +201,8 @@ impl IndexBuilder {
     pub fn finish(mut self) -> Vec<u8> {
         self.cells.sort_unstable();
         let groups: Vec<_> = self.cells.chunk_by(|a, b| a.0 == b.0).collect();
-        self.summary.streams = groups.len() as u64;
+        let has_revocations = self.summary.revocations > 0;
+        self.summary.streams = (groups.len() - usize::from(has_revocations)) as u64;
         let mut filter = StreamFilter::with_capacity(groups.len());
         let (mut rows, mut first) = (Vec::with_capacity(groups.len()), 0);
         for group in groups {

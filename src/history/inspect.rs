@@ -153,9 +153,10 @@ impl<S: Storage> Inspection<S> {
                 let of_nobody = known.is_empty().then_some((None, None, range.clone()));
                 let records = known.into_iter().map(|(key, cell)| {
                     let start = u64::from(cell.offset);
+                    let has_stream = key != StreamKey::REVOCATIONS;
                     (
-                        Some(key),
-                        Some(cell.seq),
+                        has_stream.then_some(key),
+                        has_stream.then_some(cell.seq),
                         start..start + u64::from(cell.length),
                     )
                 });

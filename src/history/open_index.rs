@@ -49,7 +49,7 @@ impl OpenIndex {
                 RecordContent::Snapshot(key, seq) => (key, seq),
                 RecordContent::Revocation => {
                     self.summary.revocations += 1;
-                    continue;
+                    (StreamKey::REVOCATIONS, Seq(u64::from(offset)))
                 }
             };
             let at = self.cells.len() as u32;
@@ -61,7 +61,7 @@ impl OpenIndex {
             };
             self.cells.push((cell, before));
         }
-        self.summary.streams = self.last.len() as u64;
+        self.summary.streams = (self.last.len() - usize::from(self.summary.revocations > 0)) as u64;
     }
 
     /// Whether the stream is in the segment.
