@@ -6,12 +6,12 @@
 //! replaced in one step, after its old index is gone.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io;
 
 use super::catalog::Catalog;
 use super::catalog::reading::known_end;
 use super::index::IndexBuilder;
-use super::segment::{HEADER_BYTES, Scanner, index_name, segment_name};
+use super::segment::{HEADER_BYTES, Scanner};
 use super::storage::{Storage, StorageFile};
 use super::writer::{SPARE_END, create_spare};
 use crate::limits::CHORE_BYTES;
@@ -172,7 +172,7 @@ fn begin_sealing<S: Storage>(
 ) -> io::Result<Option<Running<S>>> {
     if let Some(bytes) = catalog.unsaved_index(number) {
         let bytes = bytes.to_vec();
-        seal(catalog, number, &bytes)?;
+        catalog.seal(number, &bytes)?;
         return Ok(None);
     }
     let builder = IndexBuilder::new(number);
@@ -206,34 +206,8 @@ fn go_on_sealing<S: Storage>(
     sealing
         .builder
         .end_at(reached, known_end(file, reached, end)?);
-    seal(catalog, number, &sealing.builder.finish())?;
+    catalog.seal(number, &sealing.builder.finish())?;
     Ok(None)
-}
-
-/// Gives back the room that a segment does not need, with whatever is there, and saves its index:
-/// one that has its index is not looked at again.
-fn seal<S: Storage>(catalog: &mut Catalog<S>, number: u64, index: &[u8]) -> io::Result<()> {
-    let (file, _, end) = catalog.file(number)?;
-    let length = file.bytes_len()?;
-    // Where nobody says where it ends nothing is cut off: what could not be read may be read later.
-    if end < length {
-        catalog.storage.truncate(&segment_name(number), end)?;
-    }
-    save_index(&catalog.storage, number, index)?;
-    catalog.reload_index(number)
-}
-
-fn save_index<S: Storage>(storage: &S, number: u64, bytes: &[u8]) -> io::Result<()> {
-    let spare = format!("{}{SPARE_END}", index_name(number));
-    match storage.unlink(&spare) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let file = storage.create(&spare)?;
-    file.write_at(0, &mut [IoSlice::new(bytes)])?;
-    file.sync()?;
-    storage.rename(&spare, &index_name(number))?;
-    storage.sync_dir()
 }
 
 #[cfg(test)]

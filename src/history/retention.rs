@@ -59,6 +59,8 @@ pub struct SegmentAge {
     pub bytes: u64,
     /// When its last event arrived, in milliseconds since the Unix epoch; `None`: it has none.
     pub received_ms: Option<i64>,
+    /// Whether its index is there: what is in it is known.
+    pub is_known: bool,
 }
 
 /// How many of `segments`, the oldest first, are to go. The last one, which is open, never does.
@@ -73,7 +75,7 @@ pub fn doomed_count(options: RetentionOptions, now_ms: i64, segments: &[SegmentA
         let age_ms = segment
             .received_ms
             .map(|received_ms| now_ms.saturating_sub(received_ms));
-        is_too_much || age_ms.is_none_or(|age_ms| age_ms > options.age_max_ms)
+        segment.is_known && (is_too_much || age_ms.is_none_or(|age_ms| age_ms > options.age_max_ms))
     };
     closed.iter().take_while(is_doomed).count()
 }
@@ -96,7 +98,7 @@ impl Retention {
         catalog: &mut Catalog<S>,
     ) -> io::Result<RetentionStep> {
         if self.plan.is_none() {
-            self.plan = self.make_plan(now_ms, catalog)?;
+            self.plan = self.make_plan(now_ms, catalog);
         }
         let Some(plan) = &mut self.plan else {
             return Ok(RetentionStep::Idle);
@@ -123,28 +125,23 @@ impl Retention {
         }
     }
 
-    fn make_plan<S: Storage>(
-        &self,
-        now_ms: i64,
-        catalog: &mut Catalog<S>,
-    ) -> io::Result<Option<Plan>> {
-        let ages = catalog.ages()?;
+    fn make_plan<S: Storage>(&self, now_ms: i64, catalog: &Catalog<S>) -> Option<Plan> {
+        let ages = catalog.ages();
         let count = doomed_count(self.options, now_ms, &ages);
-        if count == 0 {
-            return Ok(None);
-        }
-        Ok(Some(Plan {
+        (count > 0).then(|| Plan {
             first: catalog.number_at(count),
             floor: catalog.seq_bound_before(count),
             needs_revocations: catalog.revocations_before(count) > 0,
             is_announced: false,
-        }))
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const UNKNOWN: Option<i64> = Some(i64::MIN);
 
     #[test]
     fn the_oldest_go_by_age_or_bytes_and_the_open_one_stays() {
@@ -153,8 +150,11 @@ mod tests {
                 age_max_ms: 100,
                 bytes_max: 50,
             };
-            let age =
-                |&(bytes, received_ms): &(u64, Option<i64>)| SegmentAge { bytes, received_ms };
+            let age = |&(bytes, received_ms): &(u64, Option<i64>)| SegmentAge {
+                bytes,
+                received_ms,
+                is_known: received_ms != UNKNOWN,
+            };
             let ages: Vec<_> = segments.iter().map(age).collect();
             assert_eq!(
                 doomed_count(options, 1_000, &ages),
@@ -171,6 +171,9 @@ mod tests {
         check(&[(10, Some(950)), (10, Some(0)), (1, None)], 0);
         check(&[(20, Some(950)), (20, Some(950)), (20, None)], 1);
         check(&[(20, Some(950)), (20, Some(950)), (90, None)], 2);
+        // What is not known waits until it is, and what is behind it too.
+        check(&[(99, UNKNOWN), (99, Some(0)), (1, None)], 0);
+        check(&[(99, Some(0)), (99, UNKNOWN), (1, None)], 1);
         // An arrival in the future is no age.
         check(&[(10, Some(i64::MAX)), (1, None)], 0);
     }

@@ -109,17 +109,21 @@ impl<S: Storage> Catalog<S> {
         }
     }
 
-    /// Makes the index of a segment from its records where it is missing; in memory, for now.
+    /// Makes the index of a segment from its records where it is missing. It is kept in memory only
+    /// where it cannot be saved: there may be many.
     pub(in crate::history) fn ensure_index(&mut self, at: usize) -> io::Result<()> {
         if !matches!(self.segments[at].index, Index::Missing) {
             return Ok(());
         }
         self.open_file(at)?;
-        let segment = &mut self.segments[at];
+        let segment = &self.segments[at];
         if let Some(file) = &segment.file {
             let number = segment.header.number;
             let bytes = index_of(file, &segment.codec, number, segment.end)?;
-            segment.index = Index::Sealed(SealedIndex::from_bytes(number, bytes)?);
+            if self.seal(number, &bytes).is_err() {
+                let index = SealedIndex::from_bytes(number, bytes)?;
+                self.segments[at].index = Index::Sealed(index);
+            }
         }
         Ok(())
     }

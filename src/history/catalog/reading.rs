@@ -1,14 +1,15 @@
 //! Reading records where an index says that they are, many at once where they are near each other.
 
-use std::io;
+use std::io::{self, IoSlice};
 
 use bytes::Bytes;
 
 use super::{Catalog, Held, Place};
 use crate::event::RecordCodec;
 use crate::history::index::{Cell, IndexBuilder};
-use crate::history::segment::{HEADER_BYTES, Scanner, segment_name, written_end};
+use crate::history::segment::{HEADER_BYTES, Scanner, index_name, segment_name, written_end};
 use crate::history::storage::{Storage, StorageFile, read_exact};
+use crate::history::writer::SPARE_END;
 use crate::limits::{READ_GAP_BYTES, READ_RUN_BYTES, SEGMENT_FILES_MAX};
 
 impl<S: Storage> Catalog<S> {
@@ -135,4 +136,22 @@ pub(in crate::history) fn known_end(
         u64::MAX => written_end(file, reached),
         end => Ok(end),
     }
+}
+
+/// Puts an index in its file. Errors: of the storage; then the old one is still there.
+pub(in crate::history) fn save_index<S: Storage>(
+    storage: &S,
+    number: u64,
+    bytes: &[u8],
+) -> io::Result<()> {
+    let spare = format!("{}{SPARE_END}", index_name(number));
+    match storage.unlink(&spare) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = storage.create(&spare)?;
+    file.write_at(0, &mut [IoSlice::new(bytes)])?;
+    file.sync()?;
+    storage.rename(&spare, &index_name(number))?;
+    storage.sync_dir()
 }

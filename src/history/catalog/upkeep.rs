@@ -2,13 +2,14 @@
 
 use std::io;
 
+use super::reading::save_index;
 use super::{Catalog, Index, Segment};
 use crate::event::Seq;
 use crate::history::chain::write_newest;
 use crate::history::index::SealedIndex;
 use crate::history::retention::SegmentAge;
-use crate::history::segment::{SegmentHeader, file_names, index_name};
-use crate::history::storage::Storage;
+use crate::history::segment::{SegmentHeader, file_names, index_name, segment_name};
+use crate::history::storage::{Storage, StorageFile as _};
 
 impl<S: Storage> Catalog<S> {
     /// The numbers of the segments, the oldest first.
@@ -43,26 +44,21 @@ impl<S: Storage> Catalog<S> {
         unsealed.map(|segment| segment.header.number)
     }
 
-    /// What retention must know of each segment, the oldest first. Errors: of the storage.
-    pub(in crate::history) fn ages(&mut self) -> io::Result<Vec<SegmentAge>> {
-        let mut ages = Vec::with_capacity(self.segments.len());
-        for at in 0..self.segments.len() {
-            self.ensure_index(at)?;
-            let segment = &self.segments[at];
-            let summary = segment.summary();
-            let is_sealed = matches!(segment.index, Index::Sealed(_));
-            ages.push(SegmentAge {
-                bytes: segment.bytes_len(),
-                received_ms: match summary {
-                    Some(summary) if is_sealed => {
-                        (summary.events > 0).then_some(summary.received_ms.1)
-                    }
-                    // Its times are known when it is sealed.
-                    _ => Some(i64::MAX),
-                },
-            });
-        }
-        Ok(ages)
+    /// What retention must know of each segment, the oldest first.
+    pub(in crate::history) fn ages(&self) -> Vec<SegmentAge> {
+        let age = |segment: &Segment<S::File>| SegmentAge {
+            bytes: segment.bytes_len(),
+            received_ms: match &segment.index {
+                Index::Sealed(index) => {
+                    let summary = index.summary();
+                    (summary.events > 0).then_some(summary.received_ms.1)
+                }
+                // Its times are known when it is sealed.
+                Index::Missing | Index::Open(_) => Some(i64::MAX),
+            },
+            is_known: !matches!(segment.index, Index::Missing),
+        };
+        self.segments.iter().map(age).collect()
     }
 
     /// The number of the segment at a position.
@@ -117,11 +113,20 @@ impl<S: Storage> Catalog<S> {
         summaries.map(|summary| summary.revocations).sum()
     }
 
-    /// The index in a file in place of the one in memory.
-    pub(in crate::history) fn reload_index(&mut self, number: u64) -> io::Result<()> {
-        let at = self.position(number);
+    /// Gives back the room that a segment does not need, with whatever is there, and puts its index
+    /// in a file: one that has its index there is not looked at again. Errors: of the storage.
+    pub(in crate::history) fn seal(&mut self, number: u64, index: &[u8]) -> io::Result<()> {
+        let (file, _, end) = self.file(number)?;
+        let length = file.bytes_len()?;
+        // Where nobody says where it ends nothing is cut off: what could not be read may be read
+        // later.
+        if end < length {
+            self.storage.truncate(&segment_name(number), end)?;
+        }
+        save_index(&self.storage, number, index)?;
         let file = self.storage.open(&index_name(number))?;
         let index = SealedIndex::open(number, file)?;
+        let at = self.position(number);
         if let Some(segment) = self
             .segments
             .get_mut(at)

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::super::rig::{Rig, SEGMENT_BYTES, event};
+use super::super::segment::{index_name, segment_name};
 use super::super::sim_storage::{Faults, SimStorage};
 use super::super::storage::{StorageFile as _, read_exact};
 use super::*;

@@ -273,6 +273,73 @@ fn missing_and_damaged_indices_are_made_again() {
 }
 
 #[test]
+fn many_missing_indices_are_not_kept_in_memory() {
+    let mut rig = Rig::new();
+    rig.write("a", 1..=900);
+    rig.do_chores(&mut Chores::new(SEGMENT_BYTES));
+    let storage = rig.storage.copied(1);
+    for number in 1..=4 {
+        storage.unlink(&index_name(number)).unwrap();
+    }
+    let mut rig = Rig::on(storage).unwrap();
+    let unsaved = |rig: &Rig| {
+        let numbers = rig.log.catalog.numbers();
+        let held = numbers.filter(|number| rig.log.catalog.unsaved_index(*number).is_some());
+        held.count()
+    };
+    assert!(rig.log.catalog.revocations().unwrap().is_empty());
+    assert_eq!(rig.log.catalog.seen_since(0, 5_000).unwrap().len(), 900);
+    assert_eq!(rig.seqs("a").len(), 900);
+    // But for the segment that was open.
+    assert!(unsaved(&rig) <= 1);
+}
+
+#[test]
+fn ids_are_found_again_where_the_index_has_them_no_more() {
+    let mut rig = Rig::new();
+    rig.write("a", 1..=200);
+    rig.roll();
+    rig.write("b", 1..=3);
+    rig.do_chores(&mut Chores::new(SEGMENT_BYTES));
+    let storage = rig.storage.copied(1);
+    let file = storage.open(&index_name(1)).unwrap();
+    // Behind the header and a front with a filter and a key or two.
+    storage.corrupt(&index_name(1), HEADER_BYTES + 200, 1);
+    let index = SealedIndex::open(1, file).unwrap();
+    assert!(index.seen().is_err());
+    let mut rig = Rig::on(storage).unwrap();
+    assert_eq!(rig.log.catalog.seen_since(0, 5_000).unwrap().len(), 203);
+}
+
+#[test]
+fn decisions_are_found_without_reading_the_rest() {
+    let mut rig = Rig::new();
+    for round in 0..5 {
+        rig.write("a", round * 100 + 1..=round * 100 + 80);
+        let mut batch = RecordBatch::default();
+        let payload = round.to_string();
+        batch
+            .push_revocation(&rig.log.codec, payload.as_bytes())
+            .unwrap();
+        rig.push_batch(batch);
+        rig.settle();
+        rig.roll();
+    }
+    rig.do_chores(&mut Chores::new(SEGMENT_BYTES));
+    let mut rig = rig.again(SimStorage::kill);
+    // Whatever is beside them.
+    for number in 1..=5 {
+        rig.storage
+            .corrupt(&segment_name(number), HEADER_BYTES + 100, 1);
+    }
+    let revocations = rig.log.catalog.revocations().unwrap();
+    assert_eq!(revocations, ["0", "1", "2", "3", "4"]);
+    assert_eq!(rig.log.catalog.damaged_len(), 0);
+    let summary = rig.log.catalog.summaries().next().unwrap().1.unwrap();
+    assert_eq!((summary.streams, summary.revocations), (1, 1));
+}
+
+#[test]
 fn ids_and_decisions_are_found_again() {
     let mut rig = Rig::new();
     rig.write("a", 1..=200);
