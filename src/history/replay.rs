@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::catalog::{Catalog, Held, Place};
 use super::resume::{Outcome, ResumePoint, SeqRange, Surroundings, decide};
 use super::storage::Storage;
-use crate::event::record::{EventView, RecordView, TombstoneView, read_verified};
+use crate::event::record::{EventView, RecordView, read_verified};
 use crate::event::{Seq, StoredEvent, Stream, StreamKey, StreamKind};
 
 /// Where the reading of a stream has come to.
@@ -217,16 +217,18 @@ impl<S: Storage> Catalog<S> {
             replay.pass_over(batch, seq);
             return false;
         };
-        let event = match own_record(&replay.stream, &bytes) {
-            Some(StreamRecord::Event(event)) if event.seq == seq => event,
-            Some(StreamRecord::Tombstone(tombstone)) if tombstone.seq == seq => {
-                replay.pass_over(batch, seq);
-                return false;
-            }
+        let own = own_record(&replay.stream, &bytes);
+        let Some(StreamRecord {
+            previous, event, ..
+        }) = own.filter(|own| own.seq == seq)
+        else {
             // Another stream's, of the same key.
-            _ => return false,
+            return false;
         };
-        let previous = event.previous;
+        let Some(event) = event else {
+            replay.pass_over(batch, seq);
+            return false;
+        };
         if previous > replay.after && !previous.is_level() {
             replay.pass_over(batch, previous);
         }
@@ -245,10 +247,7 @@ impl<S: Storage> Catalog<S> {
         if let Held::Record(bytes) = self.record(place)?
             && let Some(record) = own_record(stream, &bytes)
         {
-            return Ok(match record {
-                StreamRecord::Event(event) => event.previous,
-                StreamRecord::Tombstone(tombstone) => tombstone.previous,
-            });
+            return Ok(record.previous);
         }
         self.damaged.insert(self.key(stream), seq);
         Ok(seq)
@@ -256,20 +255,30 @@ impl<S: Storage> Catalog<S> {
 }
 
 /// What a stream's cells lead to.
-enum StreamRecord<'b> {
-    Event(EventView<'b>),
-    Tombstone(TombstoneView<'b>),
+struct StreamRecord<'b> {
+    seq: Seq,
+    previous: Seq,
+    /// `None`: it was erased.
+    event: Option<EventView<'b>>,
 }
 
 fn own_record<'b>(stream: &Stream, bytes: &'b Bytes) -> Option<StreamRecord<'b>> {
     match read_verified(bytes) {
         Ok(RecordView::Event(event)) => {
             let is_own = event.kind == stream.kind && event.stream_id() == stream.id;
-            is_own.then_some(StreamRecord::Event(event))
+            is_own.then_some(StreamRecord {
+                seq: event.seq,
+                previous: event.previous,
+                event: Some(event),
+            })
         }
         Ok(RecordView::Tombstone(tombstone)) => {
             let is_own = stream.kind == StreamKind::Project && tombstone.project == stream.id;
-            is_own.then_some(StreamRecord::Tombstone(tombstone))
+            is_own.then_some(StreamRecord {
+                seq: tombstone.seq,
+                previous: tombstone.previous,
+                event: None,
+            })
         }
         _ => None,
     }

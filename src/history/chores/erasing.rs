@@ -159,7 +159,13 @@ impl<F: StorageFile> SegmentCopy<F> {
             (_, Found::Damage(_)) => self.put_damage(),
             (RecordFate::Gone, _) => {}
             // It says where records were that are elsewhere now.
-            (_, Found::Record { view, .. }) if matches!(view, RecordView::Mark(_)) => {}
+            (
+                _,
+                Found::Record {
+                    view: RecordView::Mark(_),
+                    ..
+                },
+            ) => {}
             (_, Found::Record { bytes, view, .. }) => {
                 let at = self.end + self.bytes.len() as u64;
                 self.builder.add(codec, at, bytes.len(), view);
