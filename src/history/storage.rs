@@ -10,6 +10,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
@@ -70,18 +71,18 @@ pub fn read_exact(file: &impl StorageFile, offset: u64, length: usize) -> io::Re
 #[derive(Clone, Debug)]
 pub struct DiskStorage {
     folder: PathBuf,
+    // The folder, from its first sync on: a failed write of names is told to a file that was open.
+    opened: Arc<OnceLock<File>>,
 }
 
 impl DiskStorage {
-    /// The directory `folder`, made where it is not there. Errors: of the file system.
+    /// The directory `folder`, made where it is not there, with all above it. Errors: of the file
+    /// system.
     pub fn create(folder: &Path) -> io::Result<Self> {
-        if !folder.is_dir() {
-            fs::create_dir_all(folder)?;
-            let parent = folder
-                .parent()
-                .filter(|parent| !parent.as_os_str().is_empty());
-            File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
-        }
+        let mut unsynced = unsynced_parents(folder);
+        fs::create_dir_all(folder)?;
+        // A name is kept once the directory that has it is synced.
+        unsynced.try_for_each(|parent| File::open(parent)?.sync_all())?;
         Ok(Self::existing(folder))
     }
 
@@ -89,6 +90,7 @@ impl DiskStorage {
     pub fn existing(folder: &Path) -> Self {
         Self {
             folder: folder.to_owned(),
+            opened: Arc::default(),
         }
     }
 }
@@ -146,13 +148,34 @@ impl Storage for DiskStorage {
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        File::open(&self.folder)?.sync_all()
+        let folder = match self.opened.get() {
+            Some(folder) => folder,
+            None => {
+                let folder = File::open(&self.folder)?;
+                self.opened.get_or_init(|| folder)
+            }
+        };
+        folder.sync_all()
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
         let stat = statvfs(&self.folder)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
+}
+
+/// The directories whose names of others may not be kept yet once `folder` was made: its parent,
+/// which another process may have left unsynced, and the parent of each level that is not there.
+fn unsynced_parents(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let is_made = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.is_dir();
+    let made = folder.ancestors().skip(1).take_while(is_made).count();
+    let parent = |folder: &Path| match folder.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let levels = folder.ancestors().take(1 + made);
+    let parents: Vec<_> = levels.map(parent).collect();
+    parents.into_iter()
 }
 
 /// The lock's file; it is never taken away, or two processes could hold two files of that name.
@@ -229,6 +252,22 @@ mod tests {
         assert!(storage.lock().unwrap().is_none());
         drop(lock);
         assert!(storage.lock().unwrap().is_some());
+    }
+
+    #[test]
+    fn every_level_that_is_made_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let check = |path: &str, expected: &[&str]| {
+            let parents = unsynced_parents(&folder.path().join(path));
+            let expected = expected.iter().map(|path| folder.path().join(path));
+            assert!(parents.eq(expected), "{path}");
+        };
+        check("a/b/c", &["a/b", "a", ""]);
+        check("a", &[""]);
+        DiskStorage::create(&folder.path().join("a/b/c")).unwrap();
+        check("a/b/c", &["a/b"]);
+        check("a/b/d/e", &["a/b/d", "a/b"]);
+        assert!(unsynced_parents(Path::new("log")).eq([PathBuf::from(".")]));
     }
 
     #[test]
