@@ -337,7 +337,8 @@ impl<F: StorageFile> SealedIndex<F> {
         let header = source.read(0, HEADER_BYTES as usize)?;
         let header = header.first_chunk().ok_or_else(damaged)?;
         let (mut summary, sections) = decode_header(header).ok_or_else(damaged)?;
-        if summary.number != number {
+        // Every length below is within the file.
+        if summary.number != number || sections.bytes_len() != Some(source.bytes_len()?) {
             return Err(damaged());
         }
         let front = source.read(HEADER_BYTES, sections.front_bytes())?;
@@ -374,12 +375,12 @@ impl<F: StorageFile> SealedIndex<F> {
 
     /// Its bytes as stored.
     pub fn bytes_len(&self) -> u64 {
-        self.sections.bytes_len() as u64
+        self.sections.bytes_len().unwrap_or_default()
     }
 
     /// Whether this is the index that `builder` would make. Errors: as `open`.
     pub fn is_of(&self, builder: &IndexBuilder) -> io::Result<bool> {
-        let stored = self.source.read(0, self.sections.bytes_len())?;
+        let stored = self.source.read(0, self.bytes_len() as usize)?;
         Ok(stored == builder.clone().finish())
     }
 
@@ -390,7 +391,7 @@ impl<F: StorageFile> SealedIndex<F> {
             let block = self.block(0, at)?;
             let slot = block.as_chunks().0.get(at as usize % PER_BLOCK);
             let row = slot.map(Row::decode).ok_or_else(damaged)?;
-            for cell in row.first..row.first + row.count {
+            for cell in self.cells_of(&row)? {
                 let cell = self.cell(cell)?;
                 if range.contains(&u64::from(cell.offset)) {
                     found.push((row.key, cell));
@@ -480,7 +481,14 @@ impl<F: StorageFile> SealedIndex<F> {
         let place = slots.partition_point(|slot| Row::decode(slot).key < key);
         let row = slots.get(place).map(Row::decode);
         let row = row.filter(|row| row.key == key && row.count > 0);
-        Ok(row.map(|row| row.first..row.first + row.count))
+        row.map(|row| self.cells_of(&row)).transpose()
+    }
+
+    /// The places of a row's cells. Errors: as `open`.
+    fn cells_of(&self, row: &Row) -> io::Result<Range<u32>> {
+        let end = row.first.checked_add(row.count);
+        let end = end.filter(|end| u64::from(*end) <= self.sections.cells);
+        Ok(row.first..end.ok_or_else(damaged)?)
     }
 
     /// The place of the first of `cells` that is after `seq`, or their end.
@@ -517,13 +525,19 @@ impl<F: StorageFile> SealedIndex<F> {
 }
 
 impl<F: StorageFile> Source<F> {
+    fn bytes_len(&self) -> io::Result<u64> {
+        match self {
+            Self::File(file) => file.bytes_len(),
+            Self::Memory(bytes) => Ok(bytes.len() as u64),
+        }
+    }
+
     fn read(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
         match self {
-            Self::File(file) if offset + length as u64 <= file.bytes_len()? => {
-                read_exact(file, offset, length)
-            }
-            // A damaged length asks for no memory.
-            Self::File(_) => Err(damaged()),
+            Self::File(file) => match read_exact(file, offset, length) {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(damaged()),
+                bytes => bytes,
+            },
             Self::Memory(bytes) => {
                 let rest = bytes.get(offset as usize..).unwrap_or_default();
                 rest.get(..length).map(<[u8]>::to_vec).ok_or_else(damaged)
@@ -557,9 +571,21 @@ impl Sections {
         (self.rows as usize).div_ceil(PER_BLOCK)
     }
 
-    fn bytes_len(&self) -> usize {
+    /// Bytes of the whole index; `None` where no index has so many.
+    fn bytes_len(&self) -> Option<u64> {
+        let parts = [
+            (self.filter_bytes, 1),
+            (self.seen_bytes, 1),
+            (self.damage, 16),
+            (self.rows, size_of::<Slot>()),
+            (self.cells, size_of::<Slot>()),
+        ];
+        let is_sound = |(count, bytes): &(u64, usize)| *count <= INDEX_BYTES_MAX / *bytes as u64;
+        if !parts.iter().all(is_sound) {
+            return None;
+        }
         let blocks = self.row_blocks() + (self.cells as usize).div_ceil(PER_BLOCK);
-        self.blocks_at() as usize + blocks * BLOCK_BYTES
+        Some(self.blocks_at() + (blocks * BLOCK_BYTES) as u64)
     }
 
     fn blocks_at(&self) -> u64 {
@@ -568,6 +594,8 @@ impl Sections {
     }
 }
 
+/// More than any segment's index has; what is below can be added and multiplied.
+const INDEX_BYTES_MAX: u64 = 1 << 40;
 const INDEX_MAGIC: &[u8; 8] = b"SIGHTIDX";
 const BLOCK_BYTES: usize = 4096;
 /// Slots of one block.

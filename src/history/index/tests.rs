@@ -142,6 +142,47 @@ fn any_damage_is_noticed_before_it_misleads() {
     }
 }
 
+/// An index with a number of its header, or of its first row, replaced, and all checksums right.
+fn forged(good: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
+    let mut index = good.to_vec();
+    index[at..at + bytes.len()].copy_from_slice(bytes);
+    if at < CRC_AT {
+        let crc = crc32c::crc32c(&index[..CRC_AT]).to_le_bytes();
+        index[CRC_AT..][..4].copy_from_slice(&crc);
+    } else {
+        let end = BLOCK_BYTES + PER_BLOCK * size_of::<Slot>();
+        let crc = block_crc(9, 0, &index[BLOCK_BYTES..end]).to_le_bytes();
+        index[end..][..4].copy_from_slice(&crc);
+    }
+    index
+}
+
+#[test]
+fn numbers_that_no_index_has_are_refused() {
+    let (_, good) = indices(&[(1, 1), (2, 2), (1, 4)]);
+    assert!(SealedIndex::<SimFile>::from_bytes(9, forged(&good, 16, &[9])).is_ok());
+    for place in 8..15 {
+        for number in [1 << 31, 1 << 60, u64::MAX, u64::MAX / 16] {
+            let index = forged(&good, 16 + 8 * place, &number.to_le_bytes());
+            let index = SealedIndex::<SimFile>::from_bytes(9, index);
+            let is_checksum = matches!(place, 9 | 11);
+            assert!(index.is_err() || is_checksum, "{place} {number}");
+        }
+    }
+    let mut refused = 0;
+    for (first, count) in [(u32::MAX, 2), (1, u32::MAX), (2, 2), (0, 4)] {
+        let row: Vec<u8> = [first.to_le_bytes(), count.to_le_bytes()].concat();
+        let index = sealed(forged(&good, BLOCK_BYTES + 8, &row));
+        refused += u32::from(index.cells_within(&(0..u64::MAX)).is_err());
+        for user in ["1", "2"] {
+            let key = codec().stream_key(StreamKind::User, user);
+            let _ = (index.ends(key), index.after(key, Seq(0), 9));
+            let _ = index.last_up_to(key, Seq(9));
+        }
+    }
+    assert_eq!(refused, 4);
+}
+
 proptest! {
     #[test]
     fn both_kinds_find_what_a_map_finds(
