@@ -9,7 +9,7 @@ use super::{Seq, Stream, StreamKind};
 pub struct RecordBatch {
     /// The records, whole and filled up.
     pub bytes: Vec<u8>,
-    /// One for each record, in order.
+    /// One for each record that an index must know, in order.
     pub entries: Vec<RecordEntry>,
 }
 
@@ -38,7 +38,7 @@ pub enum RecordContent {
 impl RecordBatch {
     /// Whether it holds no record.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.bytes.is_empty()
     }
 
     /// Adds an event. Errors: [`Unstorable`]; then nothing is added.
@@ -85,8 +85,8 @@ impl RecordBatch {
         Ok(())
     }
 
-    /// Adds a copy of a record that was read, as one of `codec`'s; tells whether it is one that an
-    /// index must know.
+    /// Adds a copy of a record that was read, as one of `codec`'s, but not of a mark; tells whether it
+    /// is one that an index must know.
     pub fn push_sealed(
         &mut self,
         codec: &RecordCodec,
@@ -107,13 +107,22 @@ impl RecordBatch {
                 let key = codec.stream_key(StreamKind::Project, tombstone.project);
                 RecordContent::Event(key, tombstone.seq)
             }
-            RecordView::Mark(_) | RecordView::Unknown(_) => return false,
+            RecordView::Mark(_) => return false,
+            RecordView::Unknown(_) => {
+                self.copy(codec, record);
+                return false;
+            }
         };
+        let start = self.copy(codec, record);
+        self.note(content, start);
+        true
+    }
+
+    fn copy(&mut self, codec: &RecordCodec, record: &[u8]) -> usize {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(record);
         codec.reseal(&mut self.bytes[start..]);
-        self.note(content, start);
-        true
+        start
     }
 
     fn note(&mut self, content: RecordContent, start: usize) {

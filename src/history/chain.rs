@@ -162,7 +162,6 @@ impl Chain {
             let Some(number) = parse_segment_name(&name) else {
                 continue;
             };
-            self.number_max = self.number_max.max(number);
             let file = match storage.open(&name) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 file => file?,
@@ -218,10 +217,12 @@ impl Chain {
                     rewritten_end: 0,
                 };
                 whole.insert(number, header);
-            } else {
-                self.garbage.push(segment_name(number));
             }
         }
+        // What has neither header nor records is left alone: whatever its name says, the log does not
+        // go on from there.
+        let number_max = whole.last_key_value().map_or(0, |(number, _)| *number);
+        self.number_max = self.number_max.max(number_max);
         Ok(whole)
     }
 

@@ -502,8 +502,9 @@ impl<S: Storage> Writer<S> {
     /// one. Errors: of the storage; then the old one is still there to be marked.
     fn begin_segment(&mut self) -> io::Result<()> {
         self.levels = self.wanted_levels();
-        self.log_end.number_max += 1;
-        let number = self.log_end.number_max;
+        let number = self.log_end.number_max.checked_add(1);
+        let number = number.ok_or_else(|| io::Error::other("there is no number left"))?;
+        self.log_end.number_max = number;
         if self.levels.first == 0 {
             self.levels.first = number;
         }

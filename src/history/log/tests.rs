@@ -3,11 +3,12 @@
 use std::io::IoSlice;
 
 use super::super::chores::Chores;
-use super::super::rig::{Rig, SEGMENT_BYTES, options};
+use super::super::rig::{self, Rig, SEGMENT_BYTES, options};
 use super::super::segment::{CRC_AT, HEADER_BYTES, segment_name};
 use super::super::sim_storage::{Faults, SimStorage};
 use super::super::storage::{StorageFile as _, read_exact};
 use super::*;
+use crate::event::record::RecordView;
 use crate::event::{Epoch, RecordBatch, Stream};
 
 #[test]
@@ -68,6 +69,53 @@ fn a_spare_that_was_left_does_not_keep_a_full_log_from_being_opened() {
     let mut rig = rig.again(SimStorage::kill);
     assert_eq!(rig.seqs("a"), [1, 2, 3]);
     rig.write("a", 200_001..=200_010);
+}
+
+#[test]
+fn a_file_of_any_name_does_not_keep_a_log_from_going_on() {
+    let mut rig = Rig::new();
+    rig.write("a", 1..=3);
+    let junk = segment_name(u64::MAX);
+    rig.storage.create(&junk).unwrap();
+    let mut rig = rig.again(SimStorage::kill);
+    // As a hub does: above the level that the process begins at.
+    let start = rig.log.report.start.0;
+    rig.write("a", start + 1..=start + 3);
+    let mut rig = rig.again(SimStorage::kill);
+    rig.do_chores(&mut Chores::new(SEGMENT_BYTES));
+    assert_eq!(rig.seqs("a").len(), 6);
+    assert!(rig.storage.list().unwrap().contains(&junk));
+}
+
+#[test]
+fn records_of_a_kind_to_come_outlive_an_unclean_stop() {
+    let mut rig = Rig::new();
+    let kinds = |rig: &Rig| {
+        let mut kinds = Vec::new();
+        let inspection = crate::history::inspect::Inspection::new(rig.storage.clone()).unwrap();
+        inspection
+            .each_record(i64::MIN..i64::MAX, |_, view| {
+                kinds.extend(match view {
+                    RecordView::Unknown(kind) => Some(kind),
+                    _ => None,
+                });
+                Ok::<(), io::Error>(())
+            })
+            .unwrap();
+        kinds
+    };
+    rig.write("a", 1..=3);
+    let mut batch = rig::batch(&rig.log.codec, "a", 4, 3);
+    batch.bytes[8] = 200;
+    rig.log.codec.reseal(&mut batch.bytes);
+    batch.entries.clear();
+    rig.log.writer.push_own(batch);
+    rig.poll();
+    // Written, and not known to be on disk.
+    let mut rig = rig.again(SimStorage::kill);
+    assert_eq!(kinds(&rig), [200]);
+    assert_eq!(rig.log.report.recovered, 0);
+    assert_eq!(rig.seqs("a"), [1, 2, 3]);
 }
 
 #[test]
