@@ -8,6 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use compact_str::CompactString;
 use ipnet::IpNet;
 use mio::{Events, Interest, Poll, Token};
 use tracing::{error, info, warn};
@@ -49,6 +50,8 @@ pub enum Letter {
     Erased {
         /// This core's name for it.
         connection: Key,
+        /// The user.
+        user: CompactString,
         /// How many.
         count: u64,
     },
@@ -423,7 +426,12 @@ impl Core {
                     self.hub.handle_drain(now, patience_ends_ms);
                 }
                 Letter::Drained => self.others_drained += 1,
-                Letter::Erased { connection, count } => {
+                Letter::Erased {
+                    connection,
+                    user,
+                    count,
+                } => {
+                    self.hub.handle_erased(&user);
                     self.finish_admin(now, connection, &Answer::Count(count));
                 }
                 Letter::Read(answer) => self.hub.handle_read(now, *answer),

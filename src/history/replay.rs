@@ -39,8 +39,8 @@ pub struct Resumed {
 pub struct ReplayBatch {
     /// The events.
     pub events: Vec<StoredEvent>,
-    /// Events that follow these and cannot be had, as they were erased or are damaged, and were not
-    /// stated before. The next batch goes on after them.
+    /// Events that follow these and cannot be had, where the reading came upon damage: they were not
+    /// stated before. The next batch goes on after them. Erased ones are passed over.
     pub missing: Option<SeqRange>,
     /// Whether nothing follows up to the end of the replay.
     pub is_done: bool,
@@ -226,7 +226,8 @@ impl<S: Storage> Catalog<S> {
             return false;
         };
         let Some(event) = event else {
-            replay.pass_over(batch, seq);
+            // Erased on order: it is not missing.
+            replay.after = seq;
             return false;
         };
         if previous > replay.after && !previous.is_level() {

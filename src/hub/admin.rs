@@ -1,5 +1,7 @@
 //! Administrators' orders and questions: asked of every core, answered when all have answered.
 
+use compact_str::CompactString;
+
 use crate::auth::{Decision, Revocation};
 use crate::wire::close::CloseReason;
 
@@ -43,6 +45,18 @@ impl Hub {
         if let Some(pending) = self.asks.find_mut(id) {
             pending.outstanding += 1;
         }
+    }
+
+    /// The event log has nothing of this user any more: nor has the memory of any core. What was
+    /// queued for viewers stays.
+    pub fn handle_erased(&mut self, user: &CompactString) {
+        self.forget_user(user);
+        self.send_to_others(|| Mail::Erased(user.clone()));
+    }
+
+    pub(super) fn forget_user(&mut self, user: &str) {
+        self.rings.forget_user(user);
+        self.reads.forget_held();
     }
 
     pub(super) fn handle_order_kept(&mut self, id: Key) {

@@ -27,6 +27,8 @@ pub enum Mail {
         /// This core's part of the answer.
         answer: Answer,
     },
+    /// To every core: this user's events are gone from the event log.
+    Erased(CompactString),
     /// Owner core to an interested core: frames of a project, from the head that was answered on.
     Frames {
         /// The project.

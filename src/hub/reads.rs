@@ -244,6 +244,11 @@ impl Reads {
         }
     }
 
+    /// What was read is not held any more.
+    pub fn forget_held(&mut self) {
+        self.held.clear();
+    }
+
     /// What follows `after` by what was read; `None` where that was not read, or is not held any more.
     pub fn find(&mut self, stream: StreamSlot, after: Seq) -> Option<Found<'_>> {
         let held = self.held.iter_mut().find(|held| {

@@ -11,6 +11,7 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use bytes::Bytes;
+use compact_str::CompactString;
 
 use crate::dialect::StreamName;
 use crate::event::{Event, Seq};
@@ -149,6 +150,18 @@ impl Rings {
             self.bytes -= link.chunk.bytes;
             self.links -= 1;
         }
+    }
+
+    /// Nothing of this user's events is held any more, nor what came before them in their streams.
+    pub fn forget_user(&mut self, user: &str) {
+        for ring in self.rings.values_mut() {
+            let last = ring.iter().rposition(|link| link.chunk.names(user));
+            for link in ring.drain(..last.map_or(0, |at| at + 1)) {
+                self.bytes -= link.chunk.bytes;
+                self.links -= 1;
+            }
+        }
+        self.rings.retain(|_, ring| !ring.is_empty());
     }
 
     /// Lets the oldest go, down to the bound, as far as they are among the `durable` records that the
@@ -315,6 +328,13 @@ impl Chunk {
         };
         self.add_batch(Rc::clone(&batch));
         Frames::Here(batch)
+    }
+
+    fn names(&self, user: &str) -> bool {
+        let is_theirs = |name: &Option<CompactString>| name.as_deref() == Some(user);
+        let metas = self.batches.iter().flat_map(|batch| &batch.metas);
+        self.events.iter().any(|(_, event)| is_theirs(&event.user))
+            || metas.into_iter().any(|meta| is_theirs(&meta.keys.user))
     }
 
     fn first(&self) -> Option<Seq> {

@@ -95,6 +95,7 @@ impl Hub {
         match mail {
             Mail::Ask { id, ask } => self.handle_ask(now, from, id, &ask),
             Mail::Answer { id, answer } => self.handle_answer(id, answer),
+            Mail::Erased(user) => self.forget_user(&user),
             Mail::Frames {
                 project,
                 generation,

@@ -19,7 +19,7 @@ use crate::history::writer::Change;
 use crate::hub::Now;
 use crate::hub::reads::{LogOutcome, Read, ReadAnswer, ReadFailed, ReadRequest, ReadWhat};
 
-use super::upkeep::Upkeep;
+use super::upkeep::{Erasure, Upkeep};
 use super::{Clock, Control, Letter, ToReader};
 
 /// See the module.
@@ -222,8 +222,19 @@ impl Reader {
     fn do_chore(&mut self, now: Now) {
         if let Some((erasure, count)) = self.upkeep.step(now, &mut self.catalog) {
             self.stats.counters.log_events_erased.add(count);
-            let connection = erasure.connection;
-            self.send(erasure.core, Letter::Erased { connection, count });
+            let Erasure {
+                core,
+                connection,
+                user,
+            } = erasure;
+            self.send(
+                core,
+                Letter::Erased {
+                    connection,
+                    user,
+                    count,
+                },
+            );
         }
     }
 

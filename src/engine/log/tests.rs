@@ -255,8 +255,9 @@ fn an_erased_user_is_gone_from_every_file_also_if_its_events_were_just_handed_ov
         match harness.letter() {
             Letter::Erased {
                 connection: to,
+                user,
                 count,
-            } if to == connection => count,
+            } if to == connection && user == "ada" => count,
             other => panic!("{other:?}"),
         }
     };

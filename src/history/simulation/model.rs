@@ -98,17 +98,12 @@ impl Model {
         Ok(())
     }
 
-    /// The events of a user are erased: gone without a trace, or with one in a project's stream.
+    /// The events of a user are erased, of which no viewer is told.
     pub fn erase(&mut self, user: &Stream) {
-        let fate_of_erased = if self.stream == *user {
-            Fate::Erased
-        } else {
-            Fate::Shaken
-        };
         for (stored, fate) in self.events.values_mut() {
             let is_users = stored.event.user.as_ref() == Some(&user.id);
             if is_users && matches!(fate, Fate::Kept | Fate::Shaken) {
-                *fate = fate_of_erased;
+                *fate = Fate::Erased;
             }
         }
     }

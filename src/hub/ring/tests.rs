@@ -287,3 +287,32 @@ proptest! {
         prop_assert!(rings.bytes() <= bytes_max);
     }
 }
+
+#[test]
+fn a_user_who_is_erased_goes_with_what_came_before() {
+    let mut rings = Rings::new(WIDE, 1);
+    let slots = slots(3);
+    let (own, mixed, other) = (slots[0], slots[1], slots[2]);
+    let of = |seq, user: &str| Event {
+        user: Some(user.into()),
+        ..event(seq, 10)
+    };
+    rings.push_event(own, Seq(1), of(1, "ada"), 1);
+    // A core that was sent frames knows whose they are by their metas.
+    for (seq, user) in [(1, "bob"), (2, "ada"), (3, "bob")] {
+        let events = [(Seq(seq), of(seq, user))];
+        rings.push_batch(mixed, &batch(mixed, &[KEEN], &events), Vec::new(), 1);
+    }
+    rings.push_event(other, Seq(1), of(1, "bob"), 1);
+    rings.forget_user("ada");
+    let bases = [own, mixed, other].map(|stream| rings.base(stream));
+    assert_eq!(bases, [None, Some(Seq(2)), Some(Seq(0))]);
+    assert_eq!(
+        served(&mut rings, maker(mixed, KEEN), Seq(2)),
+        Some(vec![3])
+    );
+    for user in ["bob", "nobody"] {
+        rings.forget_user(user);
+    }
+    assert_eq!((rings.bytes(), rings.links), (0, 0));
+}

@@ -3,7 +3,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::data_in;
-use crate::harness::{Server, Viewer};
+use crate::harness::{Server, Viewer, kind};
 
 /// The files below a folder that hold this text.
 fn holding(folder: &Path, needle: &str) -> Vec<String> {
@@ -49,12 +49,19 @@ fn an_erased_user_is_gone_from_the_disk_and_nobody_else_is() {
         erase(&server.publisher_token(), r#"{"userId":"bob"}"#).status,
         403
     );
-    // The stream goes on.
+    // Nothing comes from memory either, and the stream goes on.
     let mut viewer = Viewer::open(
         &server,
-        "/observatory?subscribe=all",
+        "/observatory?subscribe=all&resume=0",
         &server.viewer_token("ada", &[]),
     );
+    assert_eq!(kind(&viewer.next()), "replay_complete");
+    let token = server.viewer_token("cy", &["7"]);
+    let mut member = Viewer::open(&server, "/keen?subscribe=all&resume=project/7%3D0", &token);
+    for n in 0..30 {
+        let event = member.skip_to("step");
+        assert_eq!(event["data"], json!({"said": "a word of bob", "n": n}));
+    }
     server.publish(&event("ada", 99));
     assert_eq!(viewer.skip_to("step")["data"]["n"], json!(99));
 }
