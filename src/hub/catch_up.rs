@@ -385,7 +385,17 @@ impl Hub {
         let Some(state) = self.streams.state(slot) else {
             return false;
         };
-        let kept = self.kept_elsewhere(slot);
+        let (after, mut up_to) = range;
+        let live = state.live.as_ref().filter(|_| !self.streams.is_owned(slot));
+        if let Some((base, _)) = live
+            .map(|live| live.remote.base)
+            .filter(|base| after < base.0)
+        {
+            // The log may have this part before the rest.
+            up_to = up_to.min(base);
+        }
+        let kept = self.kept_up_to(slot, up_to);
+        let range = (after, up_to);
         let is_asked = self.reads.ask_events(key, slot, &state.name, range, kept);
         if let Some(behind) = self.behind_mut(key).filter(|_| !is_asked)
             && !std::mem::replace(&mut behind.is_thirsty, true)

@@ -21,6 +21,8 @@ pub(super) struct Facts {
     pub earliest: Option<Seq>,
     // The stream's head when the log was asked.
     head: Seq,
+    // Whether only `earliest` was asked for.
+    is_in_memory: bool,
 }
 
 /// What becomes of a cursor.
@@ -46,6 +48,7 @@ impl Facts {
             fate: Fate::Fresh,
             earliest: None,
             head: Seq(0),
+            is_in_memory: true,
         }
     }
 
@@ -156,7 +159,9 @@ impl Hub {
             cursor: given.filter(|_| !is_in_memory),
             // What follows is in memory, kept or not.
             head: base,
-            kept: self.kept_elsewhere(slot).filter(|_| !is_in_memory),
+            kept: given
+                .filter(|_| !is_in_memory)
+                .and_then(|(_, from)| self.kept_up_to(slot, from)),
         };
         let Some(waiting) = self.waiting_mut(key) else {
             return;
@@ -166,6 +171,7 @@ impl Hub {
             fate,
             earliest: None,
             head,
+            is_in_memory,
         };
         if !is_all_known {
             waiting.asked += 1;
@@ -181,15 +187,18 @@ impl Hub {
         slot: StreamSlot,
         result: &Result<Read, ReadFailed>,
     ) {
-        let Ok(Read::Resume { outcome, earliest }) = *result else {
-            return self.close_peer(now, key, CloseReason::Internal);
-        };
         let Some(waiting) = self.waiting_mut(key) else {
             return;
         };
         let mut facts = waiting.facts.iter_mut();
         let Some(facts) = facts.find(|facts| facts.slot == slot) else {
             return;
+        };
+        let (outcome, earliest) = match *result {
+            Ok(Read::Resume { outcome, earliest }) => (outcome, earliest),
+            // What is live does without the log.
+            _ if facts.is_in_memory => (None, None),
+            _ => return self.close_peer(now, key, CloseReason::Internal),
         };
         facts.earliest = earliest;
         if let Fate::Replay { from, .. } = facts.fate {
@@ -214,15 +223,21 @@ impl Hub {
         facts.find(|facts| facts.slot == slot).copied()
     }
 
-    /// Up to which record of another core the log must be to have what this core's memory has not.
-    /// What a core has numbered itself it lets go of only once the log has it.
-    pub(super) fn kept_elsewhere(&self, slot: StreamSlot) -> Kept {
+    /// Up to which record the log must be to have all of a stream up to a seq that is not in memory
+    /// here: what the owner core lets go the log has, but for streams that it forgot.
+    pub(super) fn kept_up_to(&self, slot: StreamSlot, up_to: Seq) -> Kept {
         let state = self.streams.state(slot)?;
         if self.streams.is_owned(slot) {
-            return None;
+            return Some((self.options.core, self.forgotten_through));
         }
-        let live = state.live.as_ref()?;
-        Some((state.owner(), live.remote.through))
+        let remote = &state.live.as_ref()?.remote;
+        let (base, through) = remote.base;
+        let through = if up_to <= base {
+            through
+        } else {
+            remote.through
+        };
+        Some((state.owner(), through))
     }
 
     fn is_foreign(&self, epoch: Option<Epoch>, from: Seq) -> bool {

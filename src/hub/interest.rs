@@ -13,7 +13,7 @@ use super::facts::Facts;
 use super::frames::{Variant, Variants};
 use super::keyed::Key;
 use super::mail::Mail;
-use super::streams::{Interest, Pending, StreamSlot};
+use super::streams::{Interest, Pending, Remote, StreamSlot};
 use super::subscriptions::{Subscription, Target, plan};
 use super::viewer::{Operation, Waiting};
 use super::{Hub, Now};
@@ -244,6 +244,7 @@ impl Hub {
             return;
         };
         let head = state.head;
+        let base = self.rings.base(slot).unwrap_or(head);
         let interests = &mut state.live_mut().interests;
         interests.retain(|interest| interest.core != from);
         interests.push(Interest {
@@ -259,6 +260,7 @@ impl Hub {
                 variants,
                 head,
                 through,
+                base: (base, self.forgotten_through),
             },
         );
     }
@@ -287,8 +289,8 @@ impl Hub {
         &mut self,
         now: Now,
         project: &CompactString,
-        (generation, variants): (u32, Variants),
-        (head, through): (Seq, u64),
+        head: Seq,
+        answer: Remote,
     ) {
         let Some(slot) = self.streams.find(StreamKind::Project, project) else {
             return;
@@ -299,15 +301,12 @@ impl Hub {
         let Some(live) = state.live.as_mut() else {
             return;
         };
-        if live
-            .remote
-            .asked
-            .is_none_or(|(asked, _)| asked != generation)
-        {
+        let generation = |interest: Option<(u32, Variants)>| interest.map(|(number, _)| number);
+        let asked = live.remote.asked;
+        if asked.is_none() || generation(asked) != generation(answer.answered) {
             return;
         }
-        live.remote.answered = Some((generation, variants));
-        live.remote.through = through;
+        live.remote = Remote { asked, ..answer };
         debug_assert!(state.head <= head, "an owner never goes back");
         state.head = head;
         let mut waiters = live.waiters.clone();

@@ -61,6 +61,8 @@ pub enum Mail {
         head: Seq,
         /// The log keeps all up to there once it keeps so many records of the owner core.
         through: u64,
+        /// The seq up to which the owner core has let everything go, and the same count for it.
+        base: (Seq, u64),
     },
     /// No event follows from this core: it drains.
     NoMoreEvents,

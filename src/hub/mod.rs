@@ -206,6 +206,8 @@ pub struct Hub {
     reads: Reads,
     // Who is behind and can go on.
     waking: Waking,
+    // Records of this core when it last forgot a stream.
+    forgotten_through: u64,
     duplicates: Duplicates,
     ledger: Ledger,
     publishers: Keyed<Publisher>,
@@ -252,6 +254,7 @@ impl Hub {
             rings: Rings::new(RING_BYTES_MAX, seed),
             reads: Reads::default(),
             waking: Waking::default(),
+            forgotten_through: 0,
             duplicates: Duplicates::new(limits.dedup_ids_max, seed),
             ledger: Ledger::new(options.codec.clone(), start, unkept_max),
             publishers: Keyed::default(),
@@ -307,8 +310,7 @@ impl Hub {
         self.forget_unstalled();
         self.shed_outboxes(now);
         self.advance_drain(now);
-        let rings = &self.rings;
-        self.streams.forget_idle(|slot| rings.base(slot).is_some());
+        self.forget_idle();
         self.rings.evict(self.durable());
         self.publish_gauges(now);
     }
@@ -386,6 +388,14 @@ impl Hub {
             .chain(self.patience_ends_ms())
             .chain(self.drain.patience_ends_ms())
             .min()
+    }
+
+    fn forget_idle(&mut self) {
+        let known = self.streams.owned_len();
+        self.streams.forget_idle();
+        if self.streams.owned_len() < known {
+            self.forgotten_through = self.appended();
+        }
     }
 
     fn publish_gauges(&mut self, now: Now) {

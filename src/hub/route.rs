@@ -18,7 +18,7 @@ use super::frames::{FrameBatch, Numbered, Variant};
 use super::keyed::Key;
 use super::ledger::{Append, Deliver, Due, HeldEvent, LogProgress};
 use super::mail::{Ack, Mail, Receipt, Submission};
-use super::streams::{Attached, Pending, StreamSlot};
+use super::streams::{Attached, Pending, Remote, StreamSlot};
 use super::users::UserSlot;
 use super::{Hub, Now};
 
@@ -115,7 +115,16 @@ impl Hub {
                 variants,
                 head,
                 through,
-            } => self.handle_interested(now, &project, (generation, variants), (head, through)),
+                base,
+            } => {
+                let remote = Remote {
+                    asked: None,
+                    answered: Some((generation, variants)),
+                    through,
+                    base,
+                };
+                self.handle_interested(now, &project, head, remote);
+            }
             Mail::NoMoreEvents => self.drain.handle_no_more_events(from),
             Mail::NoMoreFrames => self.drain.handle_no_more_frames(from),
             Mail::Publish(submissions) => self.handle_submissions(now, from, submissions),

@@ -106,6 +106,8 @@ pub struct Remote {
     pub answered: Option<(u32, Variants)>,
     /// The log keeps all that was received once it keeps so many records of the owner core.
     pub through: u64,
+    /// A seq for which fewer of them do, and how many.
+    pub base: (Seq, u64),
 }
 
 impl Live {
@@ -284,9 +286,8 @@ impl Streams {
 
     /// Forgets owned streams that nobody follows, down to the bound. Names that were found before
     /// may be stale after. Looks at two of the remembered for each one added, so that the work is
-    /// spread and the bound holds: whoever was numbered since the last look stays for another round,
-    /// and who `is_recalled` stays: its events may not be kept yet.
-    pub fn forget_idle(&mut self, is_recalled: impl Fn(StreamSlot) -> bool) {
+    /// spread and the bound holds: whoever was numbered since the last look stays for another round.
+    pub fn forget_idle(&mut self) {
         for _ in 0..2 * std::mem::take(&mut self.added) {
             if self.remembered.len() <= self.idle_max {
                 return;
@@ -299,8 +300,7 @@ impl Streams {
             };
             let is_last_resort = self.remembered.len() >= self.idle_max.saturating_mul(2);
             let is_recent = std::mem::take(&mut state.recent) && !is_last_resort;
-            let is_held = state.live.is_some() || state.given != state.head || is_recalled(slot);
-            if is_held || is_recent {
+            if state.live.is_some() || state.given != state.head || is_recent {
                 self.remembered.push_back(slot);
                 continue;
             }
@@ -347,7 +347,7 @@ pub(super) mod tests {
             let before = given.insert(id, seq);
             assert!(before.is_none_or(|before| before == previous || previous.is_level()));
             assert!(before.is_none_or(|before| before < seq));
-            streams.forget_idle(|_| false);
+            streams.forget_idle();
             assert!(streams.states.len() <= 9, "{}", streams.states.len());
         }
     }
@@ -359,12 +359,12 @@ pub(super) mod tests {
         let (_, seq) = streams.next_seq(slot).expect("just inserted");
         for id in 0..10 {
             streams.find_or_insert(StreamKind::User, &CompactString::from(id.to_string()));
-            streams.forget_idle(|_| false);
+            streams.forget_idle();
         }
         streams.state_mut(slot).expect("it is known").head = seq;
         for id in 0..10 {
             streams.find_or_insert(StreamKind::User, &CompactString::from(id.to_string()));
-            streams.forget_idle(|_| false);
+            streams.forget_idle();
         }
         assert!(streams.state(slot).is_none());
     }
@@ -381,7 +381,7 @@ pub(super) mod tests {
             .push(Key::from_u64(1));
         for id in 0..10 {
             streams.find_or_insert(StreamKind::User, &CompactString::from(id.to_string()));
-            streams.forget_idle(|_| false);
+            streams.forget_idle();
         }
         assert_eq!(streams.find(StreamKind::User, "a"), Some(slot));
         assert!(streams.states.len() < 10);

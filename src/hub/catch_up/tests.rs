@@ -541,7 +541,7 @@ fn damage_that_is_met_on_the_way_ends_the_connection_and_the_next_is_told() {
 }
 
 #[test]
-fn what_is_in_memory_is_sent_though_the_log_does_not_keep_it_yet() {
+fn a_log_that_does_not_go_on_holds_up_nobody_who_missed_what_it_keeps() {
     let mut rig = Rig::with_slow_log(|_| {});
     publish(&mut rig, 3);
     rig.keep(0);
@@ -550,10 +550,66 @@ fn what_is_in_memory_is_sent_though_the_log_does_not_keep_it_yet() {
     publish(&mut rig, 2);
     let client = resume(&mut rig, &[], "1");
     rig.settle();
+    let expected = ["2", "3", "4", "5", "complete 5"];
     assert_eq!(
         told(&mut rig, client)[1..],
-        ["2", "3", "4", "5", "complete 5"]
+        expected,
+        "4 and 5 are in memory alone"
     );
+}
+
+#[test]
+fn a_cursor_in_a_forgotten_stream_is_judged_when_the_log_keeps_all_that_was_in_it() {
+    let bounds = Bounds {
+        streams_idle_max: 0,
+        ..NARROW
+    };
+    let mut rig = rig_with(1, bounds);
+    rig.logs[0].is_slow = true;
+    publish(&mut rig, 3);
+    for other in ["bob", "cy", "dan", "eve"] {
+        publish_to(&mut rig, 1, Some(other), None);
+    }
+    let client = resume(&mut rig, &[], "1");
+    rig.settle();
+    assert!(told(&mut rig, client).is_empty(), "nothing is kept yet");
+    rig.keep(0);
+    rig.settle();
+    let all = rig.plain.seqs(&Stream::user("ada"));
+    assert_eq!((seqs(&rig.read(client)), all.len()), (all[1..].to_vec(), 3));
+}
+
+#[test]
+fn another_core_waits_for_what_the_owner_alone_has() {
+    let mut rig = rig_with(2, NARROW);
+    let user = rig.id_on(0, StreamKind::User);
+    let project = rig.id_on(1, StreamKind::Project);
+    publish_to(&mut rig, 2, None, Some(&project));
+    rig.logs[1].is_slow = true;
+    publish_to(&mut rig, 2, None, Some(&project));
+    let query = query(&format!("project/{project}=1"));
+    let client = rig.connect(claims(&user, &[&project]), Dialect::Observatory, query);
+    rig.settle();
+    assert_eq!(seqs(&rig.read(client)), [2], "3 and 4 are not kept yet");
+    rig.keep(1);
+    rig.settle();
+    let said = rig.read(client);
+    assert_eq!(seqs(&said), [3, 4]);
+    assert_eq!(said[2]["data"]["seq"], 4);
+}
+
+#[test]
+fn a_log_that_cannot_be_read_costs_those_who_missed_nothing_no_more_than_a_word() {
+    let mut rig = rig_with(1, NARROW);
+    publish(&mut rig, 2);
+    rig.plain.is_broken = true;
+    for cursor in ["2", "9"] {
+        let client = resume(&mut rig, &[], cursor);
+        rig.settle();
+        let earliest = &row(&mut rig, client, "user")["earliest"];
+        assert_eq!(*earliest, json!(3), "what comes next will be held");
+        assert_eq!(rig.closing(client), None);
+    }
 }
 
 #[test]
