@@ -4,6 +4,7 @@
 mod erase;
 mod full;
 mod restart;
+mod resume;
 
 use std::path::Path;
 
