@@ -48,6 +48,7 @@ struct Numbers {
     streams: u64,
     interests: u64,
     ingest_bytes_in_flight: u64,
+    missed: Missed,
     traffic: Traffic,
     mail: Mail,
     turns: u64,
@@ -77,6 +78,17 @@ struct Deliveries {
     queued: u64,
     written: u64,
     discarded: u64,
+}
+
+/// What viewers had missed, and the memory that it came from.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Missed {
+    catch_ups: u64,
+    events_replayed: u64,
+    ring_bytes: u64,
+    ring_hits: u64,
+    ring_misses: u64,
 }
 
 #[derive(Serialize)]
@@ -123,6 +135,13 @@ impl Numbers {
             streams: sum(|core| &core.streams),
             interests: sum(|core| &core.interests),
             ingest_bytes_in_flight: sum(|core| &core.ingest_bytes_in_flight),
+            missed: Missed {
+                catch_ups: sum(|core| &core.catch_ups),
+                events_replayed: sum(|core| &core.events_replayed),
+                ring_bytes: sum(|core| &core.ring_bytes),
+                ring_hits: sum(|core| &core.ring_hits),
+                ring_misses: sum(|core| &core.ring_misses),
+            },
             traffic: Traffic {
                 bytes_read: sum(|core| &core.bytes_read),
                 bytes_written: sum(|core| &core.bytes_written),

@@ -55,6 +55,16 @@ fn what_was_missed_comes_in_the_very_bytes_from_memory_and_from_disk() {
     let live = viewers.each_mut().map(|viewer| read(viewer, 2_000).0);
     viewers.into_iter().for_each(Viewer::close);
     check_resumed(&server, &token, &epoch, &live);
+    let stats: Value = serde_json::from_str(&server.page("/v1/stats")).unwrap();
+    let count = |name: &str| stats["total"]["missed"][name].as_u64().unwrap();
+    assert_eq!(
+        (
+            count("ringHits") + count("ringMisses"),
+            count("eventsReplayed")
+        ),
+        (4, 1_600)
+    );
+    assert!(count("ringHits") >= 2 && count("ringBytes") > 0, "{stats}");
     server.signal("KILL");
     server.wait();
     let server = Server::start(&settings);
