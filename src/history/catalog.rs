@@ -18,6 +18,7 @@ use super::storage::{Storage, StorageFile};
 use super::writer::Change;
 use crate::event::record::{RecordView, read_verified};
 use crate::event::{Epoch, RecordCodec, Seq, Stream, StreamKey};
+use crate::limits::SEGMENT_FILES_MAX;
 
 mod lookup;
 pub(super) mod reading;
@@ -31,8 +32,8 @@ pub struct Catalog<S: Storage> {
     codec: RecordCodec,
     floor: Seq,
     pub(super) damaged: DamagedRecords,
-    // Segments whose file is open, the one used last at the end.
-    open_files: VecDeque<u64>,
+    open_files: RecentlyUsed,
+    open_indices: RecentlyUsed,
     // Files that are no part of the log.
     pub(super) garbage: Vec<String>,
 }
@@ -46,6 +47,25 @@ pub(super) struct Segment<F> {
     pub index: Index<F>,
     codec: RecordCodec,
     file: Option<F>,
+}
+
+/// Segments of which something is open, the one used last at the end.
+#[derive(Debug, Default)]
+struct RecentlyUsed(VecDeque<u64>);
+
+impl RecentlyUsed {
+    /// Takes note of a segment that is used now. Returns the one to be closed, where there are too
+    /// many.
+    fn touch(&mut self, number: u64) -> Option<u64> {
+        if self.0.back() != Some(&number) {
+            self.0.retain(|other| *other != number);
+            self.0.push_back(number);
+        }
+        if self.0.len() > SEGMENT_FILES_MAX {
+            return self.0.pop_front();
+        }
+        None
+    }
 }
 
 /// What is known of where a segment's records are.
@@ -165,7 +185,8 @@ impl<S: Storage> Catalog<S> {
             codec,
             floor,
             damaged: DamagedRecords::default(),
-            open_files: VecDeque::new(),
+            open_files: RecentlyUsed::default(),
+            open_indices: RecentlyUsed::default(),
             garbage,
         }
     }
@@ -302,8 +323,12 @@ impl<S: Storage> Catalog<S> {
     }
 
     fn seen_in(&mut self, at: usize) -> io::Result<Vec<SeenId>> {
+        if matches!(self.segments[at].index, Index::Missing) {
+            return self.seen_in_records(at);
+        }
+        let opened = self.open_index(at);
         if let Index::Sealed(index) = &self.segments[at].index {
-            match index.seen() {
+            match opened.and_then(|()| index.seen()) {
                 // It is made again when its turn comes.
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     self.segments[at].index = Index::Missing;

@@ -316,6 +316,8 @@ pub struct SealedIndex<F> {
 /// Where an index is read from.
 #[derive(Debug)]
 enum Source<F> {
+    // See `SealedIndex::attach`.
+    Closed,
     File(F),
     Memory(Vec<u8>),
 }
@@ -409,9 +411,26 @@ impl<F: StorageFile> SealedIndex<F> {
     /// The bytes as stored, where they are in memory and not yet in a file.
     pub fn unsaved(&self) -> Option<&[u8]> {
         match &self.source {
-            Source::File(_) => None,
+            Source::Closed | Source::File(_) => None,
             Source::Memory(bytes) => Some(bytes),
         }
+    }
+
+    /// Whether its file must be attached before it can be asked for records.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.source, Source::Closed)
+    }
+
+    /// Lets go of its file, where it has one. What is known as a whole stays known.
+    pub fn close(&mut self) {
+        if matches!(self.source, Source::File(_)) {
+            self.source = Source::Closed;
+        }
+    }
+
+    /// Gives it its file again.
+    pub fn attach(&mut self, file: F) {
+        self.source = Source::File(file);
     }
 
     /// The first and the last of a stream's records. Errors: as `open`.
@@ -527,6 +546,7 @@ impl<F: StorageFile> SealedIndex<F> {
 impl<F: StorageFile> Source<F> {
     fn bytes_len(&self) -> io::Result<u64> {
         match self {
+            Self::Closed => Err(closed()),
             Self::File(file) => file.bytes_len(),
             Self::Memory(bytes) => Ok(bytes.len() as u64),
         }
@@ -534,6 +554,7 @@ impl<F: StorageFile> Source<F> {
 
     fn read(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
         match self {
+            Self::Closed => Err(closed()),
             Self::File(file) => match read_exact(file, offset, length) {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(damaged()),
                 bytes => bytes,
@@ -544,6 +565,10 @@ impl<F: StorageFile> Source<F> {
             }
         }
     }
+}
+
+fn closed() -> io::Error {
+    io::Error::other("the index is not open")
 }
 
 fn damaged() -> io::Error {

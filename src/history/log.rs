@@ -253,7 +253,8 @@ fn segments<S: Storage>(
 
 /// The index of a sealed segment that ends at `end`. Errors: where it must be made again.
 fn open_index<S: Storage>(storage: &S, number: u64, end: u64) -> io::Result<SealedIndex<S::File>> {
-    let index = SealedIndex::open(number, storage.open(&index_name(number))?)?;
+    let mut index = SealedIndex::open(number, storage.open(&index_name(number))?)?;
+    index.close();
     if end != u64::MAX && index.summary().end != end {
         return Err(io::ErrorKind::InvalidData.into());
     }

@@ -60,6 +60,7 @@ struct Disk {
     boot: u64,
     is_locked: bool,
     changes: u64,
+    files_open: u64,
     delay_ns: u64,
 }
 
@@ -94,6 +95,7 @@ impl SimStorage {
             boot: 0,
             is_locked: false,
             changes: 0,
+            files_open: 0,
             delay_ns: 0,
         })))
     }
@@ -124,6 +126,7 @@ impl SimStorage {
         disk.dice = seed;
         disk.faults = Faults::default();
         disk.is_locked = false;
+        disk.files_open = 0;
         for inode in disk.inodes.values_mut() {
             inode.keep_all();
         }
@@ -136,6 +139,7 @@ impl SimStorage {
     pub fn with_chances(&self, seed: u64) -> Self {
         let mut disk = lock(&self.0).clone();
         disk.dice = seed;
+        disk.files_open = 0;
         Self(Arc::new(Mutex::new(disk)))
     }
 
@@ -161,6 +165,11 @@ impl SimStorage {
     /// Changes so far since the last `set_faults`: what `dies_after_changes` counts.
     pub fn changes(&self) -> u64 {
         lock(&self.0).changes
+    }
+
+    /// Files that are open now.
+    pub fn open_files(&self) -> u64 {
+        lock(&self.0).files_open
     }
 
     /// Whether the process should be dead by now.
@@ -207,6 +216,7 @@ impl Storage for SimStorage {
             gone: None,
             made: Some((name.to_owned(), inode)),
         });
+        disk.files_open += 1;
         Ok(SimFile {
             disk: Arc::clone(&self.0),
             inode,
@@ -215,8 +225,9 @@ impl Storage for SimStorage {
     }
 
     fn open(&self, name: &str) -> io::Result<SimFile> {
-        let disk = lock(&self.0);
+        let mut disk = lock(&self.0);
         let inode = *disk.names.get(name).ok_or(io::ErrorKind::NotFound)?;
+        disk.files_open += 1;
         Ok(SimFile {
             disk: Arc::clone(&self.0),
             inode,
@@ -349,6 +360,12 @@ impl SimFile {
             return Err(io::Error::other("opened by a process that is dead"));
         }
         Ok(disk)
+    }
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        lock(&self.disk).files_open -= 1;
     }
 }
 

@@ -6,6 +6,7 @@ use super::reading::index_of;
 use super::{Catalog, Index, Place};
 use crate::event::{Seq, Stream, StreamKey};
 use crate::history::index::{Cell, SealedIndex};
+use crate::history::segment::index_name;
 use crate::history::storage::Storage;
 
 impl<S: Storage> Catalog<S> {
@@ -98,15 +99,42 @@ impl<S: Storage> Catalog<S> {
         if !self.segments[at].index.may_contain(key) {
             return Ok(None);
         }
-        self.ensure_index(at)?;
-        match ask(&self.segments[at].index) {
+        let answer = self.open_index(at);
+        match answer.and_then(|()| ask(&self.segments[at].index)) {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 self.segments[at].index = Index::Missing;
-                self.ensure_index(at)?;
+                self.open_index(at)?;
                 ask(&self.segments[at].index).map(Some)
             }
             answer => answer.map(Some),
         }
+    }
+
+    /// Makes sure that the index of a segment is there and can be asked.
+    pub(in crate::history) fn open_index(&mut self, at: usize) -> io::Result<()> {
+        self.ensure_index(at)?;
+        let number = self.number_at(at);
+        let Index::Sealed(index) = &mut self.segments[at].index else {
+            return Ok(());
+        };
+        if index.is_closed() {
+            match self.storage.open(&index_name(number)) {
+                Ok(file) => index.attach(file),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.segments[at].index = Index::Missing;
+                    return Err(io::ErrorKind::InvalidData.into());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if let Some(oldest) = self.open_indices.touch(number) {
+            let oldest = self.position(oldest);
+            if let Some(Index::Sealed(index)) = self.segments.get_mut(oldest).map(|s| &mut s.index)
+            {
+                index.close();
+            }
+        }
+        Ok(())
     }
 
     /// Makes the index of a segment from its records where it is missing. It is kept in memory only

@@ -10,7 +10,7 @@ use crate::history::index::{Cell, IndexBuilder};
 use crate::history::segment::{HEADER_BYTES, Scanner, index_name, segment_name, written_end};
 use crate::history::storage::{Storage, StorageFile, read_exact};
 use crate::history::writer::SPARE_END;
-use crate::limits::{READ_GAP_BYTES, READ_RUN_BYTES, SEGMENT_FILES_MAX};
+use crate::limits::{READ_GAP_BYTES, READ_RUN_BYTES};
 
 impl<S: Storage> Catalog<S> {
     /// One record. Errors: of the storage, but for what cannot be read where it is.
@@ -63,12 +63,8 @@ impl<S: Storage> Catalog<S> {
         let number = segment.header.number;
         if segment.file.is_none() {
             segment.file = Some(self.storage.open(&segment_name(number))?);
-            self.open_files.push_back(number);
         }
-        if self.open_files.len() > SEGMENT_FILES_MAX
-            && let Some(oldest) = self.open_files.pop_front()
-            && oldest != number
-        {
+        if let Some(oldest) = self.open_files.touch(number) {
             let oldest = self.position(oldest);
             if let Some(segment) = self.segments.get_mut(oldest) {
                 segment.file = None;

@@ -125,7 +125,8 @@ impl<S: Storage> Catalog<S> {
         }
         save_index(&self.storage, number, index)?;
         let file = self.storage.open(&index_name(number))?;
-        let index = SealedIndex::open(number, file)?;
+        let mut index = SealedIndex::open(number, file)?;
+        index.close();
         let at = self.position(number);
         if let Some(segment) = self
             .segments
@@ -156,7 +157,6 @@ impl<S: Storage> Catalog<S> {
             segment.index = Index::Missing;
             segment.end = end;
         }
-        self.open_files.retain(|open| *open != number);
     }
 
     /// An index of a segment whose files were replaced.
@@ -187,7 +187,6 @@ impl<S: Storage> Catalog<S> {
             self.segments.pop_front();
             self.garbage.extend(file_names(number));
         }
-        self.open_files.retain(|number| *number >= first);
         self.floor = self.floor.max(floor);
     }
 

@@ -10,6 +10,7 @@ use super::super::storage::{StorageFile as _, read_exact};
 use super::*;
 use crate::event::record::RecordView;
 use crate::event::{Epoch, RecordBatch, Stream};
+use crate::limits::SEGMENT_FILES_MAX;
 
 #[test]
 fn a_second_process_is_refused() {
@@ -340,6 +341,24 @@ fn many_missing_indices_are_not_kept_in_memory() {
     assert_eq!(rig.seqs("a").len(), 900);
     // But for the segment that was open.
     assert!(unsaved(&rig) <= 1);
+}
+
+#[test]
+fn open_files_are_bounded_and_what_is_behind_them_is_not() {
+    let mut rig = Rig::new();
+    for round in 1..=SEGMENT_FILES_MAX as u64 + 20 {
+        rig.write("a", [round]);
+        rig.roll();
+    }
+    rig.do_chores(&mut Chores::new(SEGMENT_BYTES));
+    let mut rig = rig.again(SimStorage::kill);
+    for _ in 0..2 {
+        assert_eq!(rig.seqs("a").len(), SEGMENT_FILES_MAX + 20);
+        let open = rig.storage.open_files() as usize;
+        // The writer's own is one more.
+        assert!(open <= 2 * SEGMENT_FILES_MAX + 1, "{open}");
+    }
+    assert_eq!(rig.log.report.unindexed, 0);
 }
 
 #[test]
