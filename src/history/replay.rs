@@ -5,7 +5,7 @@ use std::io;
 use bytes::Bytes;
 
 use super::catalog::{Catalog, Held, Place};
-use super::resume::{Outcome, ResumePoint, SeqRange, Surroundings, decide};
+use super::resume::{Outcome, ResumePoint, SeqRange, Surroundings, decide, missing};
 use super::storage::Storage;
 use crate::event::record::{EventView, RecordView, read_verified};
 use crate::event::{Seq, StoredEvent, Stream, StreamKey, StreamKind};
@@ -19,8 +19,18 @@ pub struct Replay {
     up_to: Seq,
     // Holes within were stated, or are nobody's concern.
     stated: Option<SeqRange>,
+    // Nothing within may be missing without being stated, even where no record tells.
+    suspected: Suspected,
     // No record after `after` is in a segment before this one.
     segment: u64,
+}
+
+/// Where events may be missing that no record tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Suspected {
+    /// To be found out before anything is read.
+    Unknown,
+    Within(Option<SeqRange>),
 }
 
 /// What a viewer is told of a stream, and how to go on.
@@ -48,17 +58,39 @@ pub struct ReplayBatch {
 
 impl Replay {
     /// Goes on after what cannot be had, and states it where it was not.
-    fn pass_over(&mut self, batch: &mut ReplayBatch, to: Seq) {
-        let hole = Seq(self.after.0 + 1);
+    fn pass_over(&mut self, batch: &mut ReplayBatch, hole: SeqRange) {
         let from = match self.stated {
-            Some(stated) if stated.from <= hole => hole.max(Seq(stated.to.0 + 1)),
-            _ => hole,
+            Some(stated) if stated.from <= hole.from => hole.from.max(Seq(stated.to.0 + 1)),
+            _ => hole.from,
         };
-        self.after = to;
-        if from <= to {
+        self.after = hole.to;
+        if from <= hole.to {
             let from = batch.missing.map_or(from, |missing| missing.from);
-            batch.missing = Some(SeqRange { from, to });
+            batch.missing = Some(SeqRange { from, to: hole.to });
         }
+    }
+
+    /// Goes on after `to`, with nothing before it.
+    fn pass_over_all(&mut self, batch: &mut ReplayBatch, to: Seq) {
+        if let Some(hole) = self.rest_up_to(to) {
+            self.pass_over(batch, hole);
+        }
+    }
+
+    /// Everything up to `to` that was not read.
+    fn rest_up_to(&self, to: Seq) -> Option<SeqRange> {
+        let from = Seq(self.after.0 + 1);
+        (from <= to).then_some(SeqRange { from, to })
+    }
+
+    /// What of it is suspected to be missing.
+    fn suspected_up_to(&self, to: Seq) -> Option<SeqRange> {
+        let Suspected::Within(Some(suspected)) = self.suspected else {
+            return None;
+        };
+        let rest = self.rest_up_to(to.min(suspected.to))?;
+        let from = rest.from.max(suspected.from);
+        (from <= rest.to).then_some(SeqRange { from, ..rest })
     }
 
     /// The stream that is read.
@@ -88,20 +120,8 @@ impl<S: Storage> Catalog<S> {
         head: Seq,
     ) -> io::Result<Resumed> {
         let key = self.key(stream);
-        let before = self.last_up_to(key, point.seq)?;
-        let next = self.first_after(key, point.seq)?;
         let earliest = self.first_of(key)?.map(|place| place.cell.seq);
-        let held = Surroundings {
-            head,
-            start: self.newest().map_or(Seq(0), |newest| newest.start),
-            floor: self.floor(),
-            before: before.map(|place| place.cell.seq),
-            next: match next {
-                Some(place) => Some((place.cell.seq, self.previous_of(stream, place)?)),
-                None => None,
-            },
-            damaged: self.damage_after(stream, point.seq, before, head)?,
-        };
+        let (held, next) = self.surroundings(stream, point.seq, head)?;
         let outcome = decide(self.epoch(), point, &held);
         let replay = match (outcome, next) {
             (Outcome::Replay { missing, .. }, Some(place)) => Some(Replay {
@@ -110,6 +130,7 @@ impl<S: Storage> Catalog<S> {
                 after: point.seq,
                 up_to: head,
                 stated: missing,
+                suspected: Suspected::Within(None),
                 segment: place.segment,
             }),
             _ => None,
@@ -119,6 +140,30 @@ impl<S: Storage> Catalog<S> {
             earliest,
             replay,
         })
+    }
+
+    /// What is held around a cursor, and where the next record is.
+    fn surroundings(
+        &mut self,
+        stream: &Stream,
+        cursor: Seq,
+        head: Seq,
+    ) -> io::Result<(Surroundings, Option<Place>)> {
+        let key = self.key(stream);
+        let before = self.last_up_to(key, cursor)?;
+        let next = self.first_after(key, cursor)?;
+        let held = Surroundings {
+            head,
+            start: self.newest().map_or(Seq(0), |newest| newest.start),
+            floor: self.floor(),
+            before: before.map(|place| place.cell.seq),
+            next: match next {
+                Some(place) => Some((place.cell.seq, self.previous_of(stream, place)?)),
+                None => None,
+            },
+            damaged: self.damage_after(stream, cursor, before, head)?,
+        };
+        Ok((held, next))
     }
 
     /// Reads a stream again, whatever a viewer has seen: the events after `after` up to `up_to`. What
@@ -134,15 +179,17 @@ impl<S: Storage> Catalog<S> {
                 from: Seq(0),
                 to: Seq::MAX,
             }),
+            suspected: Suspected::Within(None),
             segment: 0,
         }
     }
 
-    /// Reads a stream on after `after`, up to `up_to`, for a viewer that has all before: what cannot
-    /// be had is stated.
+    /// Reads a stream on after `after`, up to `up_to`, for a viewer that has all before: every hole is
+    /// stated, in its place.
     pub fn replay_from(&self, stream: &Stream, after: Seq, up_to: Seq) -> Replay {
         Replay {
             stated: None,
+            suspected: Suspected::Unknown,
             ..self.replay(stream, after, up_to)
         }
     }
@@ -150,6 +197,10 @@ impl<S: Storage> Catalog<S> {
     /// The next events: at least one, then up to about `bytes_max` bytes of records.
     /// Errors: of the storage; the same call may be made again.
     pub fn read(&mut self, replay: &mut Replay, bytes_max: usize) -> io::Result<ReplayBatch> {
+        if replay.suspected == Suspected::Unknown {
+            let (held, _) = self.surroundings(&replay.stream, replay.after, replay.up_to)?;
+            replay.suspected = Suspected::Within(missing(replay.after, &held));
+        }
         let mut batch = ReplayBatch::default();
         let mut bytes_left = bytes_max;
         let mut at = self.position(replay.segment);
@@ -188,6 +239,9 @@ impl<S: Storage> Catalog<S> {
                 return Ok(batch);
             }
         }
+        if let Some(hole) = replay.suspected_up_to(replay.up_to) {
+            replay.pass_over(&mut batch, hole);
+        }
         self.end(replay, &mut batch)?;
         batch.is_done = batch.missing.is_none();
         Ok(batch)
@@ -198,7 +252,7 @@ impl<S: Storage> Catalog<S> {
     fn end(&mut self, replay: &mut Replay, batch: &mut ReplayBatch) -> io::Result<()> {
         let gone = self.floor().min(replay.up_to);
         if gone > replay.after && self.last_up_to(replay.key, replay.after)?.is_none() {
-            replay.pass_over(batch, gone);
+            replay.pass_over_all(batch, gone);
         }
         Ok(())
     }
@@ -214,7 +268,7 @@ impl<S: Storage> Catalog<S> {
         let seq = at.cell.seq;
         let Held::Record(bytes) = held else {
             self.damaged.insert(replay.key, seq);
-            replay.pass_over(batch, seq);
+            replay.pass_over_all(batch, seq);
             return false;
         };
         let own = own_record(&replay.stream, &bytes);
@@ -230,8 +284,10 @@ impl<S: Storage> Catalog<S> {
             replay.after = seq;
             return false;
         };
-        if previous > replay.after && !previous.is_level() {
-            replay.pass_over(batch, previous);
+        let told = replay.rest_up_to(previous).filter(|_| !previous.is_level());
+        let hole = told.or_else(|| replay.suspected_up_to(Seq(seq.0 - 1)));
+        if let Some(hole) = hole {
+            replay.pass_over(batch, hole);
         }
         if batch.missing.is_some() {
             return true;

@@ -74,7 +74,8 @@ pub fn decide(epoch: Epoch, point: ResumePoint, held: &Surroundings) -> Outcome 
     }
 }
 
-fn missing(cursor: Seq, held: &Surroundings) -> Option<SeqRange> {
+/// What is not held any more of a stream after `cursor`.
+pub(super) fn missing(cursor: Seq, held: &Surroundings) -> Option<SeqRange> {
     let untold = match held.next {
         // An event: it was there.
         Some((_, previous)) if !previous.is_level() => Some(previous),

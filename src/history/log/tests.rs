@@ -3,6 +3,7 @@
 use std::io::IoSlice;
 
 use super::super::chores::Chores;
+use super::super::resume::SeqRange;
 use super::super::rig::{self, Rig, SEGMENT_BYTES, options};
 use super::super::segment::{CRC_AT, HEADER_BYTES, segment_name};
 use super::super::sim_storage::{Faults, SimStorage};
@@ -240,6 +241,17 @@ fn damage_before_a_damaged_header_is_stated() {
         .any(|range| range.from <= Seq(3) && Seq(3) <= range.to);
     assert!(is_stated, "{missing:?}");
     assert_eq!(rig.read("b").0, [1, 2, 3]);
+    // Whoever reads on is told too, where it is.
+    let catalog = &mut rig.log.catalog;
+    let mut replay = catalog.replay_from(&Stream::user("a"), Seq(1), Seq(3));
+    let batch = catalog.read(&mut replay, 1_000).unwrap();
+    assert_eq!(batch.events.len(), 1);
+    let hole = SeqRange {
+        from: Seq(3),
+        to: Seq(3),
+    };
+    assert_eq!((batch.missing, batch.is_done), (Some(hole), false));
+    assert!(catalog.read(&mut replay, 1_000).unwrap().is_done);
 }
 
 #[test]
