@@ -157,6 +157,15 @@ impl SimStorage {
         }
     }
 
+    /// Cuts a file off behind everybody's back, on disk too. Nothing where there is none.
+    pub fn cut(&self, name: &str, length: u64) {
+        let mut disk = lock(&self.0);
+        let inode = disk.names.get(name).copied();
+        if let Some(inode) = inode.and_then(|inode| disk.inodes.get_mut(&inode)) {
+            inode.cut(length as usize);
+        }
+    }
+
     /// Nanoseconds that syncs have taken since the last call.
     pub fn take_delay_ns(&self) -> u64 {
         std::mem::take(&mut lock(&self.0).delay_ns)
@@ -165,6 +174,11 @@ impl SimStorage {
     /// Changes so far since the last `set_faults`: what `dies_after_changes` counts.
     pub fn changes(&self) -> u64 {
         lock(&self.0).changes
+    }
+
+    /// Bytes that may still be written.
+    pub fn free_bytes(&self) -> u64 {
+        lock(&self.0).free_bytes()
     }
 
     /// Files that are open now.
@@ -251,12 +265,7 @@ impl Storage for SimStorage {
         let mut disk = lock(&self.0);
         disk.change()?;
         let inode = *disk.names.get(name).ok_or(io::ErrorKind::NotFound)?;
-        let inode = disk.inode(inode)?;
-        inode.bytes.truncate(bytes as usize);
-        inode.kept.truncate(bytes as usize);
-        inode
-            .pending
-            .retain(|sector, _| sector * SECTOR < bytes as usize);
+        disk.inode(inode)?.cut(bytes as usize);
         Ok(())
     }
 
@@ -280,10 +289,6 @@ impl Storage for SimStorage {
         disk.names_kept = disk.names.clone();
         disk.names_pending.clear();
         Ok(())
-    }
-
-    fn free_bytes(&self) -> io::Result<u64> {
-        Ok(lock(&self.0).free_bytes())
     }
 }
 
@@ -471,6 +476,12 @@ impl Inode {
             let state = sector_of(&self.bytes, sector);
             self.pending.entry(sector).or_default().push(state);
         }
+    }
+
+    fn cut(&mut self, length: usize) {
+        self.bytes.truncate(length);
+        self.kept.truncate(length);
+        self.pending.retain(|sector, _| sector * SECTOR < length);
     }
 
     fn sync(&mut self) {

@@ -1,6 +1,8 @@
 //! What readers are told, held against the model.
 
-use super::model::{Fate, covers};
+use std::collections::HashSet;
+
+use super::model::{Fate, Model, covers};
 use super::world::{STREAMS, World};
 use crate::event::{Seq, StoredEvent};
 use crate::history::replay::Replay;
@@ -26,6 +28,9 @@ impl World {
             if self.is_shaken {
                 lost.for_each(|(_, fate)| *fate = Fate::Erased);
             }
+        }
+        if self.dice.u8(0..4) == 0 {
+            self.check_seen()?;
         }
         Ok(())
     }
@@ -88,7 +93,34 @@ impl World {
         verdict.map_err(|why| {
             let name = &self.streams[index].stream;
             format!("{name}: {why} at {seq}, floor {floor}: {resumed:?}, {met:?}")
-        })
+        })?;
+        self.read_on(index, seq)
+    }
+
+    /// A viewer that has all up to `seq` goes on.
+    fn read_on(&mut self, index: usize, seq: Seq) -> Result<(), String> {
+        let Some(log) = &self.log else { return Ok(()) };
+        let model = &self.streams[index];
+        let replay = log.catalog.replay_from(&model.stream, seq, model.head);
+        let (held, stated) = self.read(Some(replay))?;
+        let model = &self.streams[index];
+        model.check(&held, seq)?;
+        check_whole(model, seq, &held, &stated).map_err(|why| format!("{}: {why}", model.stream))
+    }
+
+    /// The ids that make duplicates.
+    fn check_seen(&mut self) -> Result<(), String> {
+        let Some(log) = &mut self.log else {
+            return Ok(());
+        };
+        let seen = log.catalog.seen_since(i64::MIN, usize::MAX);
+        let seen = seen.map_err(|error| error.to_string())?;
+        let seen: HashSet<_> = seen.iter().map(|seen| seen.fingerprint).collect();
+        let events = self.streams.iter().flat_map(|model| model.events.values());
+        let mut kept = events.filter(|(_, fate)| *fate == Fate::Kept);
+        let unseen =
+            kept.find_map(|(stored, _)| stored.fingerprint.filter(|id| !seen.contains(id)));
+        unseen.map_or(Ok(()), |id| Err(format!("{id:x} is not known any more")))
     }
 
     fn some_cursor(&mut self, index: usize) -> Option<Seq> {
@@ -123,19 +155,7 @@ impl World {
             return Err(format!("a hole reaches beyond the head {head}"));
         }
         let stated: Vec<SeqRange> = missing.into_iter().chain(met.iter().copied()).collect();
-        let is_held = |seq: &Seq| held.binary_search_by_key(seq, |event| event.seq).is_ok();
-        let must_be_there = model.after(seq, &[Fate::Kept]);
-        let absent = must_be_there.iter().find(|seq| !is_held(seq));
-        if let Some(absent) = absent {
-            return Err(format!("{absent} is not replayed"));
-        }
-        let must_be_stated = model.after(seq, &[Fate::Gone, Fate::Shaken]);
-        let unstated = must_be_stated
-            .iter()
-            .find(|seq| !is_held(seq) && !covers(&stated, **seq));
-        if let Some(unstated) = unstated {
-            return Err(format!("nobody says that {unstated} is missing"));
-        }
+        check_whole(model, seq, held, &stated)?;
         let fate = model.events.get(&seq).map(|(_, fate)| *fate);
         let was_kept = match fate {
             Some(Fate::Kept) => true,
@@ -172,5 +192,24 @@ impl World {
             self.edge("hole stated");
         }
         Ok(())
+    }
+}
+
+/// Whether a viewer that has all up to `seq` gets what is held, and is told of what is not.
+fn check_whole(
+    model: &Model,
+    seq: Seq,
+    held: &[StoredEvent],
+    stated: &[SeqRange],
+) -> Result<(), String> {
+    let is_held = |seq: &Seq| held.binary_search_by_key(seq, |event| event.seq).is_ok();
+    let must_be_there = model.after(seq, &[Fate::Kept]);
+    if let Some(absent) = must_be_there.iter().find(|seq| !is_held(seq)) {
+        return Err(format!("{absent} is not replayed"));
+    }
+    let mut must_be_stated = model.after(seq, &[Fate::Gone, Fate::Shaken]).into_iter();
+    match must_be_stated.find(|seq| !is_held(seq) && !covers(stated, *seq)) {
+        Some(unstated) => Err(format!("nobody says that {unstated} is missing")),
+        None => Ok(()),
     }
 }

@@ -18,16 +18,19 @@ const SEEDS: u64 = 256;
 const STEPS: usize = 120;
 
 /// What must happen in some run, or the runs say less than they seem to.
-const EDGES: [&str; 13] = [
+const EDGES: [&str; 16] = [
     "acked",
     "chore failed",
     "clean close",
+    "cut",
     "died while opening",
     "erasing",
     "files lost",
+    "floor on a full disk",
     "hole stated",
     "kill",
     "lost stated",
+    "no room to open",
     "power cut",
     "retention",
     "shaken",

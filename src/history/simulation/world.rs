@@ -36,6 +36,8 @@ pub struct World {
     waiting: Vec<VecDeque<Pushed>>,
     through: Vec<u64>,
     now_ns: u64,
+    // Whether processes live long.
+    is_calm: bool,
     shakes: bool,
     loses_files: bool,
     epoch_rule: EpochRule,
@@ -84,6 +86,7 @@ impl World {
             waiting: vec![VecDeque::new(); CORES],
             through: vec![0; CORES],
             now_ns: 0,
+            is_calm: dice.bool(),
             shakes: trouble == 0,
             loses_files: trouble == 1,
             epoch_rule: EpochRule::Keep,
@@ -114,6 +117,10 @@ impl World {
             87..91 => self.resume()?,
             91..93 => self.check_all()?,
             93 => self.befall(),
+            94..99 if self.is_calm && self.dice.u8(0..6) > 0 => {
+                self.retain()?;
+                self.chore()?;
+            }
             94..96 => self.die("kill", SimStorage::kill),
             96..99 => self.die("power cut", SimStorage::power_cut),
             _ => self.close(),
@@ -166,7 +173,7 @@ impl World {
         }
     }
 
-    /// Changes a byte of a file that is no longer written.
+    /// Changes a byte of a file that is no longer written, or cuts the file off.
     fn shake(&mut self) {
         let mut names = self.storage.list().expect("no fault");
         names.sort();
@@ -184,8 +191,14 @@ impl World {
         if length == 0 {
             return;
         }
-        self.storage
-            .corrupt(name, self.dice.u64(0..length), self.dice.u8(1..));
+        let at = self.dice.u64(0..length);
+        match self.dice.u8(0..4) {
+            0 => {
+                self.storage.cut(name, at);
+                self.edge("cut");
+            }
+            _ => self.storage.corrupt(name, at, self.dice.u8(1..)),
+        }
         self.is_shaken = true;
         self.edge("shaken");
         for (_, fate) in self
@@ -237,15 +250,29 @@ impl World {
             self.lose_files();
         }
         if self.dice.u8(0..4) == 0 {
-            let dies_after_changes = Some(self.dice.u64(0..12));
-            self.storage.set_faults(Faults {
-                dies_after_changes,
-                ..Faults::default()
-            });
+            let (fault, faults) = match self.dice.u8(0..4) {
+                0 => {
+                    let capacity_bytes = Some(self.dice.u64(0..90_000));
+                    let faults = Faults {
+                        capacity_bytes,
+                        ..Faults::default()
+                    };
+                    ("no room to open", faults)
+                }
+                _ => {
+                    let dies_after_changes = Some(self.dice.u64(0..12));
+                    let faults = Faults {
+                        dies_after_changes,
+                        ..Faults::default()
+                    };
+                    ("died while opening", faults)
+                }
+            };
+            self.storage.set_faults(faults);
             let outcome = self.try_open();
             self.storage.set_faults(Faults::default());
             if outcome.is_err() {
-                self.edge("died while opening");
+                self.edge(fault);
             }
             drop(outcome);
             self.fall("kill", SimStorage::kill);
@@ -417,12 +444,18 @@ impl World {
             _ => self.dice.u64(0..2_000_000),
         };
         let Some(log) = &mut self.log else { return };
+        let first = log.writer.levels_kept().first;
         let step = log.writer.poll(self.now_ns);
+        let is_full = self.storage.free_bytes() == 0;
+        let is_marked = is_full && log.writer.levels_kept().first > first;
         while let Some(change) = log.writer.poll_change() {
             log.catalog.handle_change(change);
         }
         if step == Step::Failed {
             self.edge("write failed");
+        }
+        if is_marked {
+            self.edge("floor on a full disk");
         }
         self.settle_acks();
     }
@@ -471,7 +504,15 @@ impl World {
         };
         let kept = log.writer.levels_kept();
         match self.retention.poll(now_ms, kept, &mut log.catalog) {
-            Ok(RetentionStep::SetFloor { first, floor }) => log.writer.set_floor(first, floor),
+            Ok(RetentionStep::SetFloor { first, floor }) => {
+                log.writer.set_floor(first, floor);
+                if self.dice.u8(0..4) == 0 {
+                    self.storage.set_faults(Faults {
+                        capacity_bytes: Some(0),
+                        ..Faults::default()
+                    });
+                }
+            }
             Ok(RetentionStep::Forgot(_)) => {
                 self.edge("retention");
                 self.check_all()?;
