@@ -160,13 +160,17 @@ impl Run<'_> {
         let mut gateway = self.start(&mut record)?;
         for cycle in 0..self.plan.cycles {
             self.stage.begin(life(cycle, &gateway, false));
-            thread::sleep(Duration::from_millis(dice.u64(50..=500)));
+            thread::sleep(Duration::from_millis(dice.u64(50..=500)) - PRESS);
+            self.stage.press();
+            thread::sleep(PRESS);
             if self.is_killing {
                 let complaints = gateway.kill();
                 self.stage.interrupt();
                 record.write(&GatewayLine::Killed)?;
                 complain(&mut record, complaints)?;
                 gateway = self.start(&mut record)?;
+            } else {
+                self.stage.interrupt();
             }
         }
         self.stage.begin(life(self.plan.cycles, &gateway, true));
@@ -230,6 +234,9 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) -> Result<(), String> {
 
 /// How long the clients may take to finish in the last life.
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long before a kill publishers make haste.
+const PRESS: Duration = Duration::from_millis(20);
 
 /// How long nothing is published before the end: what was delivered then has arrived.
 const QUIET: Duration = Duration::from_millis(1_000);

@@ -49,6 +49,7 @@ struct Session {
     new_max: usize,
     leave_at: Option<Instant>,
     next_at: Instant,
+    is_sendable: bool,
 }
 
 #[derive(Deserialize)]
@@ -111,9 +112,15 @@ impl Publisher {
                 session.socket.close();
                 break true;
             }
-            let now = Instant::now();
-            let is_leaving = session.leave_at.is_some_and(|at| at <= now) || stage.is_past(life);
-            if is_leaving || !self.send(&mut session, now)? || !self.hear(&mut session)? {
+            let is_time = session.leave_at.is_some_and(|at| at <= Instant::now());
+            if is_time || stage.is_past(life) {
+                break false;
+            }
+            if session.is_sendable {
+                session.is_sendable = self.send(&mut session, stage.is_pressing())?;
+            }
+            // What was answered before the end still counts.
+            if !self.hear(&mut session)? {
                 break false;
             }
         };
@@ -141,12 +148,15 @@ impl Publisher {
             new_max: if life.is_last { 20 } else { usize::MAX },
             leave_at,
             next_at: Instant::now(),
+            is_sendable: true,
         }
     }
 
-    // Sends a few messages where it is time and there is room. Returns whether the connection lives.
-    fn send(&mut self, session: &mut Session, now: Instant) -> Result<bool, String> {
-        if now < session.next_at || !session.nacked.is_empty() {
+    // Sends a few messages where it is time and there is room. Returns whether that goes on.
+    fn send(&mut self, session: &mut Session, is_pressing: bool) -> Result<bool, String> {
+        let now = Instant::now();
+        let is_early = now < session.next_at && !is_pressing;
+        if is_early || !session.nacked.is_empty() {
             return Ok(true);
         }
         session.next_at = now + self.millis(0..12);

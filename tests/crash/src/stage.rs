@@ -1,6 +1,7 @@
 //! Which life of the gateway the clients are to meet. The driver sets it, the clients wait for it.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// One life of the gateway, from its start to its end.
@@ -19,6 +20,7 @@ pub struct Life {
 pub struct Stage {
     scene: Mutex<Scene>,
     changed: Condvar,
+    is_pressing: AtomicBool,
 }
 
 #[derive(Default)]
@@ -34,8 +36,20 @@ impl Stage {
         self.changed.notify_all();
     }
 
+    /// The end is near: publishers send all that their windows allow, so that it finds much under
+    /// way.
+    pub fn press(&self) {
+        self.is_pressing.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether publishers are to make haste.
+    pub fn is_pressing(&self) -> bool {
+        self.is_pressing.load(Ordering::Relaxed)
+    }
+
     /// The gateway is going away; another will come.
     pub fn interrupt(&self) {
+        self.is_pressing.store(false, Ordering::Relaxed);
         self.lock().life = None;
     }
 

@@ -322,6 +322,20 @@ fn an_event_id_twice_is_found_but_not_after_a_stated_lost() {
 }
 
 #[test]
+fn what_comes_back_before_the_kill_is_lost_only_after_it() {
+    let leave = |run: &mut Run| {
+        let again = [
+            closed(Some(1000)),
+            opened(0, 3),
+            rows("resumed", Some(3), 3, None),
+            complete(3),
+        ];
+        run.viewer.splice(FIRST_CLOSE..FIRST_CLOSE, again);
+    };
+    check(leave, &[]);
+}
+
+#[test]
 fn with_delivery_after_the_disk_there_is_no_lost() {
     check(|run| run.deliver = "durable", &[Kind::LostUnderDurable]);
 }

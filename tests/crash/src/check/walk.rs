@@ -31,8 +31,8 @@ struct Standing {
     replay_to: Option<u64>,
     /// What it got and was not taken back.
     got: BTreeMap<u64, String>,
-    /// Of this, what is not in the log.
-    unkept: BTreeMap<u64, String>,
+    /// Of this, what is not in the log, with the cycle in which it came.
+    unkept: BTreeMap<u64, (u32, String)>,
 }
 
 impl<'c> Walk<'c> {
@@ -169,7 +169,10 @@ impl<'c> Walk<'c> {
         standing.replay_to = Some(to);
         let missed = row.missing.map_or(0, |missing| missing.to);
         standing.position = standing.position.max(missed);
-        let unkept = std::mem::take(&mut standing.unkept);
+        // What came in this life of the gateway was still on its way to the log.
+        let unkept = std::mem::take(&mut standing.unkept).into_iter();
+        let (on_its_way, unkept) = unkept.partition(|(_, (cycle, _))| *cycle >= self.cycle);
+        standing.unkept = on_its_way;
         if !is_known {
             self.fail(
                 Kind::Unknown,
@@ -247,7 +250,9 @@ impl<'c> Walk<'c> {
         }
         if !is_kept {
             let standing = self.streams.entry(stream.to_owned()).or_default();
-            standing.unkept.insert(seq, event_id.to_owned());
+            standing
+                .unkept
+                .insert(seq, (self.cycle, event_id.to_owned()));
         }
     }
 
@@ -316,8 +321,8 @@ impl<'c> Walk<'c> {
         }
     }
 
-    fn report_unkept(&mut self, stream: &str, unkept: BTreeMap<u64, String>) {
-        for (seq, event_id) in unkept {
+    fn report_unkept(&mut self, stream: &str, unkept: BTreeMap<u64, (u32, String)>) {
+        for (seq, (_, event_id)) in unkept {
             let text = format!("{stream} {seq}: {event_id} is not in the log");
             self.fail(Kind::Unkept, &text);
         }
