@@ -244,7 +244,7 @@ fn a25_what_one_may_not_see_is_not_told_apart_from_what_is_not_there() {
     assert_eq!(of_there, of_nowhere);
     assert_eq!(
         of_there[0],
-        r#"[{"outcome":"fresh","stream":"user","to":0},{"outcome":"fresh","stream":"project/7","to":0},{"outcome":"reset","stream":"project/…"}]"#
+        r#"[{"earliest":1,"outcome":"fresh","stream":"user","to":0},{"earliest":1,"outcome":"fresh","stream":"project/7","to":0},{"outcome":"reset","stream":"project/…"}]"#
     );
     tally.assert_grew(&viewer_errors("INVALID_FILTERS"), 4);
     tally.assert_grew(&events_refused("FORBIDDEN_AUDIENCE"), 4);
