@@ -11,7 +11,7 @@ use std::io;
 use bytes::Bytes;
 
 use super::damage::DamagedRecords;
-use super::index::{Cell, SealedIndex, SeenId, Summary};
+use super::index::{Cell, Neighbours, SealedIndex, SeenId, Summary};
 use super::open_index::OpenIndex;
 use super::segment::{Found, HEADER_BYTES, Scanner, SegmentHeader};
 use super::storage::{Storage, StorageFile};
@@ -158,6 +158,15 @@ impl<F: StorageFile> Index<F> {
             Self::Missing => Err(io::ErrorKind::InvalidData.into()),
             Self::Open(index) => Ok(index.last_up_to(key, seq)),
             Self::Sealed(index) => index.last_up_to(key, seq),
+        }
+    }
+
+    /// The records of a stream next to a place, before and after.
+    pub(super) fn around(&self, key: StreamKey, offset: u64) -> io::Result<Neighbours> {
+        match self {
+            Self::Missing => Err(io::ErrorKind::InvalidData.into()),
+            Self::Open(index) => Ok(index.around(key, offset)),
+            Self::Sealed(index) => index.around(key, offset),
         }
     }
 

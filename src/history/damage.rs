@@ -124,15 +124,13 @@ impl<S: Storage> Catalog<S> {
         place: DamagedPlace,
     ) -> io::Result<(Option<Place>, Option<Place>)> {
         let at = self.position(place.segment);
-        let cells = self.with_index(at, key, |index| index.after(key, Seq(0), usize::MAX))?;
-        let cells = cells.unwrap_or_default();
-        let split = cells.partition_point(|cell| u64::from(cell.offset) < place.offset);
-        let own = |cell: &Cell| Place {
+        let cells = self.with_index(at, key, |index| index.around(key, place.offset))?;
+        let (last, next) = cells.unwrap_or_default();
+        let own = |cell: Cell| Place {
             segment: place.segment,
-            cell: *cell,
+            cell,
         };
-        let mut last = cells[..split].last().map(own);
-        let mut next = cells.get(split).map(own);
+        let (mut last, mut next) = (last.map(own), next.map(own));
         for at in (0..at).rev() {
             if last.is_some() {
                 break;

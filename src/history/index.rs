@@ -50,6 +50,9 @@ pub struct Cell {
     pub length: u32,
 }
 
+/// The records of a stream before and after a place.
+pub type Neighbours = (Option<Cell>, Option<Cell>);
+
 /// An event with an id: what makes a later one a duplicate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeenId {
@@ -446,7 +449,7 @@ impl<F: StorageFile> SealedIndex<F> {
         let Some(cells) = self.find(key)? else {
             return Ok(None);
         };
-        match self.first_after(&cells, seq)? {
+        match self.first_where(&cells, |cell| cell.seq > seq)? {
             after if after > cells.start => self.cell(after - 1).map(Some),
             _ => Ok(None),
         }
@@ -457,7 +460,7 @@ impl<F: StorageFile> SealedIndex<F> {
         let Some(cells) = self.find(key)? else {
             return Ok(Vec::new());
         };
-        let start = self.first_after(&cells, seq)?;
+        let start = self.first_where(&cells, |cell| cell.seq > seq)?;
         let end = cells.end.min(start.saturating_add(count as u32));
         let mut found = Vec::with_capacity((end - start) as usize);
         let mut at = start;
@@ -470,6 +473,17 @@ impl<F: StorageFile> SealedIndex<F> {
             at += count as u32;
         }
         Ok(found)
+    }
+
+    /// The records of a stream next to a place of the segment. Errors: as `open`.
+    pub fn around(&self, key: StreamKey, offset: u64) -> io::Result<Neighbours> {
+        let Some(cells) = self.find(key)? else {
+            return Ok((None, None));
+        };
+        let at = self.first_where(&cells, |cell| u64::from(cell.offset) >= offset)?;
+        let cell = |at| cells.contains(&at).then(|| self.cell(at)).transpose();
+        let before = at.checked_sub(1).map(cell).transpose()?;
+        Ok((before.flatten(), cell(at)?))
     }
 
     /// The events with an id, in the order of the log. Errors: as `open`.
@@ -510,15 +524,15 @@ impl<F: StorageFile> SealedIndex<F> {
         Ok(row.first..end.ok_or_else(damaged)?)
     }
 
-    /// The place of the first of `cells` that is after `seq`, or their end.
-    fn first_after(&self, cells: &Range<u32>, seq: Seq) -> io::Result<u32> {
+    /// The place of the first of `cells` that `is_after`, as all that follow it are, or their end.
+    fn first_where(&self, cells: &Range<u32>, is_after: impl Fn(&Cell) -> bool) -> io::Result<u32> {
         let (mut low, mut high) = (cells.start, cells.end);
         while low < high {
             let middle = low + (high - low) / 2;
-            if self.cell(middle)?.seq <= seq {
-                low = middle + 1;
-            } else {
+            if is_after(&self.cell(middle)?) {
                 high = middle;
+            } else {
+                low = middle + 1;
             }
         }
         Ok(low)

@@ -217,6 +217,12 @@ proptest! {
             let up_to = sealed.last_up_to(key, Seq(after)).unwrap();
             prop_assert_eq!(up_to.map(|cell| cell.seq.0), before);
             prop_assert_eq!(open.last_up_to(key, Seq(after)), up_to);
+            let offset = HEADER_BYTES + after * 40;
+            let around = sealed.around(key, offset).unwrap();
+            let cells = sealed.after(key, Seq(0), usize::MAX).unwrap();
+            let split = cells.partition_point(|cell| u64::from(cell.offset) < offset);
+            prop_assert_eq!(around, (cells[..split].last().copied(), cells.get(split).copied()));
+            prop_assert_eq!(open.around(key, offset), around);
         }
     }
 }
