@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::ops::Range;
 
-use super::catalog::reading::known_end;
+use super::catalog::reading::build_index;
 use super::chain::Chain;
 use super::index::{IndexBuilder, SealedIndex, Summary};
 use super::log::{NewEpoch, OpenError};
@@ -243,15 +243,7 @@ impl<S: Storage> Inspection<S> {
 
 /// What an index of a segment would be made of.
 fn build(file: &impl StorageFile, header: &SegmentHeader, end: u64) -> io::Result<IndexBuilder> {
-    let codec = RecordCodec::new(header.identity);
-    let mut builder = IndexBuilder::new(header.number);
-    let mut scanner = Scanner::new(file, &codec, HEADER_BYTES..end.min(file.bytes_len()?));
-    while let Some(found) = scanner.read_next() {
-        builder.add_found(&codec, &found);
-    }
-    let reached = scanner.offset();
-    builder.end_at(reached, known_end(file, reached, end)?);
-    Ok(builder)
+    build_index(file, &RecordCodec::new(header.identity), header.number, end)
 }
 
 fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {

@@ -8,8 +8,8 @@
 use std::io;
 use std::ops::Range;
 
+use super::catalog::reading::build_index;
 use super::chain::Chain;
-use super::index::IndexBuilder;
 use super::segment::{Found, HEADER_BYTES, Scanner, segment_name, written_end};
 use super::storage::{Storage, StorageFile};
 use super::writer::Writer;
@@ -67,12 +67,7 @@ impl<F: StorageFile> Tail<F> {
             .clamp(HEADER_BYTES, look.end.max(HEADER_BYTES));
         let torn = look.damage.iter().find(|range| range.end > end);
         let cut = torn.map_or(look.end, |range| range.start).max(end);
-        let mut builder = IndexBuilder::new(header.number);
-        let mut scanner = Scanner::new(&file, &codec, HEADER_BYTES..end);
-        while let Some(found) = scanner.read_next() {
-            builder.add_found(&codec, &found);
-        }
-        builder.end_at(scanner.offset(), end);
+        let builder = build_index(&file, &codec, header.number, end)?;
         let damaged = builder.summary().damage.len() as u64;
         Ok(Self {
             number: header.number,

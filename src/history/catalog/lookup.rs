@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::reading::index_of;
+use super::reading::build_index;
 use super::{Catalog, Index, Place};
 use crate::event::{Seq, Stream, StreamKey};
 use crate::history::index::{Cell, SealedIndex};
@@ -147,7 +147,7 @@ impl<S: Storage> Catalog<S> {
         let segment = &self.segments[at];
         if let Some(file) = &segment.file {
             let number = segment.header.number;
-            let bytes = index_of(file, &segment.codec, number, segment.end)?;
+            let bytes = build_index(file, &segment.codec, number, segment.end)?.finish();
             if self.seal(number, &bytes).is_err() {
                 let index = SealedIndex::from_bytes(number, bytes)?;
                 self.segments[at].index = Index::Sealed(index);

@@ -104,13 +104,13 @@ fn runs(cells: &[Cell]) -> Vec<&[Cell]> {
     runs
 }
 
-/// The index of a segment, from its records. Errors: of the storage.
-pub(in crate::history) fn index_of(
+/// What an index of a segment is made of, from its records up to `end`. Errors: of the storage.
+pub(in crate::history) fn build_index(
     file: &impl StorageFile,
     codec: &RecordCodec,
     number: u64,
     end: u64,
-) -> io::Result<Vec<u8>> {
+) -> io::Result<IndexBuilder> {
     let mut builder = IndexBuilder::new(number);
     let mut scanner = Scanner::new(file, codec, HEADER_BYTES..end.min(file.bytes_len()?));
     while let Some(found) = scanner.read_next() {
@@ -118,7 +118,7 @@ pub(in crate::history) fn index_of(
     }
     let reached = scanner.offset();
     builder.end_at(reached, known_end(file, reached, end)?);
-    Ok(builder.finish())
+    Ok(builder)
 }
 
 /// Where a segment ends that should end at `end` and whose last record ends at `reached`: where

@@ -46,19 +46,28 @@ impl<S: Storage> Catalog<S> {
 
     /// What retention must know of each segment, the oldest first.
     pub(in crate::history) fn ages(&self) -> Vec<SegmentAge> {
-        let age = |segment: &Segment<S::File>| SegmentAge {
-            bytes: segment.bytes_len(),
-            received_ms: match &segment.index {
-                Index::Sealed(index) => {
-                    let summary = index.summary();
-                    (summary.events > 0).then_some(summary.received_ms.1)
-                }
+        let mut next_ms = None;
+        let mut age = |segment: &Segment<S::File>| {
+            let received_ms = match &segment.index {
+                Index::Sealed(index) => match index.summary() {
+                    summary if summary.events > 0 => Some(summary.received_ms.1),
+                    // What a stream has led to is as young as what follows.
+                    summary if summary.streams > 0 => next_ms,
+                    _ => None,
+                },
                 // Its times are known when it is sealed.
                 Index::Missing | Index::Open(_) => Some(i64::MAX),
-            },
-            is_known: !matches!(segment.index, Index::Missing),
+            };
+            next_ms = received_ms.or(next_ms);
+            SegmentAge {
+                bytes: segment.bytes_len(),
+                received_ms,
+                is_known: !matches!(segment.index, Index::Missing),
+            }
         };
-        self.segments.iter().map(age).collect()
+        let mut ages: Vec<_> = self.segments.iter().rev().map(&mut age).collect();
+        ages.reverse();
+        ages
     }
 
     /// The number of the segment at a position.

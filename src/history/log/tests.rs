@@ -4,6 +4,7 @@ use std::io::IoSlice;
 
 use super::super::chores::Chores;
 use super::super::resume::SeqRange;
+use super::super::retention::{Retention, RetentionOptions, RetentionStep};
 use super::super::rig::{self, Rig, SEGMENT_BYTES, options};
 use super::super::segment::{CRC_AT, HEADER_BYTES, segment_name};
 use super::super::sim_storage::{Faults, SimStorage};
@@ -470,6 +471,39 @@ fn a_segment_that_lost_its_end_is_read_and_erased_as_far_as_it_goes() {
         assert!(!rig.read("a").0.contains(&1));
         assert_eq!(rig.read("b").0, [1, 2, 3]);
     }
+}
+
+#[test]
+fn a_segment_of_snapshots_goes_no_sooner_than_what_follows() {
+    let mut rig = Rig::new();
+    let mut batch = RecordBatch::default();
+    let stream = Stream::user("a");
+    let codec = &rig.log.codec;
+    batch
+        .push_snapshot(codec, &stream, Seq(3), b"tree")
+        .unwrap();
+    rig.push_batch(batch);
+    rig.settle();
+    rig.roll();
+    rig.write("a", 4..=6);
+    rig.roll();
+    rig.write("a", 7..=9);
+    rig.do_chores(&mut Chores::new(SEGMENT_BYTES));
+    let mut retention = Retention::new(RetentionOptions {
+        age_max_ms: 1_000,
+        bytes_max: u64::MAX,
+    });
+    // The last event of the second segment arrived at 1,006.
+    let mut poll = |now_ms| {
+        let kept = rig.log.writer.levels_kept();
+        retention.poll(now_ms, kept, &mut rig.log.catalog).unwrap()
+    };
+    assert_eq!(poll(2_006), RetentionStep::Idle);
+    let expected = RetentionStep::SetFloor {
+        first: 3,
+        floor: Seq(6),
+    };
+    assert_eq!(poll(2_007), expected);
 }
 
 #[test]
