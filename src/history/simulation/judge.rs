@@ -108,11 +108,23 @@ impl World {
         check_whole(model, seq, &held, &stated).map_err(|why| format!("{}: {why}", model.stream))
     }
 
-    /// The ids that make duplicates.
+    /// What is asked of all segments: decisions about tokens, and the ids that make duplicates.
     fn check_seen(&mut self) -> Result<(), String> {
         let Some(log) = &mut self.log else {
             return Ok(());
         };
+        let held = log.catalog.revocations();
+        let held: HashSet<_> = held
+            .map_err(|error| error.to_string())?
+            .into_iter()
+            .collect();
+        let gone = self
+            .decisions
+            .iter()
+            .find(|decision| !held.contains(*decision));
+        if let Some(gone) = gone.filter(|_| !self.is_shaken) {
+            return Err(format!("decision {gone:?} is gone"));
+        }
         let seen = log.catalog.seen_since(i64::MIN, usize::MAX);
         let seen = seen.map_err(|error| error.to_string())?;
         let seen: HashSet<_> = seen.iter().map(|seen| seen.fingerprint).collect();

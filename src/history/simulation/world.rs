@@ -32,6 +32,9 @@ pub struct World {
     pub is_shaken: bool,
     chores: Chores<SimStorage>,
     retention: Retention,
+    retention_options: RetentionOptions,
+    /// Decisions about tokens that are durable.
+    pub decisions: Vec<Bytes>,
     // What each core has pushed and does not know to be durable.
     waiting: Vec<VecDeque<Pushed>>,
     through: Vec<u64>,
@@ -50,6 +53,9 @@ pub struct World {
 struct Pushed {
     through: u64,
     given: Vec<(usize, Seq)>,
+    decisions: Vec<Bytes>,
+    // Whether retention waits for them.
+    is_carrying: bool,
 }
 
 impl World {
@@ -83,6 +89,8 @@ impl World {
             is_shaken: false,
             chores: Chores::new(segment_bytes),
             retention: Retention::new(retention),
+            retention_options: retention,
+            decisions: Vec::new(),
             waiting: vec![VecDeque::new(); CORES],
             through: vec![0; CORES],
             now_ns: 0,
@@ -115,8 +123,8 @@ impl World {
             83..85 => self.retain()?,
             85..87 => self.set_faults(),
             87..91 => self.resume()?,
-            91..93 => self.check_all()?,
-            93 => self.befall(),
+            91 => self.check_all()?,
+            92..94 => self.befall(),
             94..99 if self.is_calm && self.dice.u8(0..6) > 0 => {
                 self.retain()?;
                 self.chore()?;
@@ -294,6 +302,7 @@ impl World {
         self.waiting = vec![VecDeque::new(); CORES];
         self.through = vec![0; CORES];
         self.chores = Chores::new(self.options.segment_bytes);
+        self.retention = Retention::new(self.retention_options);
         self.log = Some(log);
         if std::mem::take(&mut self.is_new_epoch_due) {
             self.forget_what_is_gone()?;
@@ -384,17 +393,36 @@ impl World {
             assert!(before.is_none(), "{}: {seq} given twice", model.stream);
             given.push((index, seq));
         }
+        let decisions = match self.dice.u8(0..20) {
+            0 => vec![Bytes::from(self.dice.u64(..).to_string())],
+            _ => Vec::new(),
+        };
+        self.push(core, batch, given, decisions, false);
+    }
+
+    fn push(
+        &mut self,
+        core: usize,
+        mut batch: RecordBatch,
+        given: Vec<(usize, Seq)>,
+        decisions: Vec<Bytes>,
+        is_carrying: bool,
+    ) {
+        let Some(log) = &mut self.log else { return };
+        for decision in &decisions {
+            batch.push_revocation(&log.codec, decision).expect("short");
+        }
         if batch.is_empty() {
             return;
         }
-        self.through[core] += given.len() as u64;
+        self.through[core] += batch.entries.len() as u64;
+        log.writer.push(core, self.through[core], batch);
         self.waiting[core].push_back(Pushed {
             through: self.through[core],
             given,
+            decisions,
+            is_carrying,
         });
-        if let Some(log) = &mut self.log {
-            log.writer.push(core, self.through[core], batch);
-        }
     }
 
     fn next_seq(&mut self, index: usize) -> Option<Seq> {
@@ -465,14 +493,17 @@ impl World {
         let mut acked = 0;
         for (core, waiting) in self.waiting.iter_mut().enumerate() {
             let durable = log.writer.progress(core).durable;
-            while let Some(Pushed { through, given }) = waiting.front()
-                && *through <= durable
-            {
-                acked += given.len() as u64;
-                for (index, seq) in given {
-                    keep(&mut self.streams[*index], *seq);
+            let count = waiting.partition_point(|pushed| pushed.through <= durable);
+            for pushed in waiting.drain(..count) {
+                acked += pushed.given.len() as u64;
+                for (index, seq) in pushed.given {
+                    keep(&mut self.streams[index], seq);
                 }
-                waiting.pop_front();
+                if pushed.is_carrying {
+                    self.retention.handle_revocations_kept();
+                } else {
+                    self.decisions.extend(pushed.decisions);
+                }
             }
         }
         *self.edges.entry("acked").or_default() += acked;
@@ -518,7 +549,16 @@ impl World {
                 self.check_all()?;
             }
             Ok(RetentionStep::Idle) => {}
-            Ok(RetentionStep::KeepRevocations) => return Err("there are none".into()),
+            Ok(RetentionStep::KeepRevocations) => {
+                let mut waiting = self.waiting.iter().flatten();
+                let decisions = self.decisions.clone();
+                if decisions.is_empty() {
+                    self.retention.handle_revocations_kept();
+                } else if !waiting.any(|pushed| pushed.is_carrying) {
+                    self.push(0, RecordBatch::default(), Vec::new(), decisions, true);
+                    self.edge("decisions carried");
+                }
+            }
             Err(error) => return Err(format!("retention: {error}")),
         }
         Ok(())
@@ -534,6 +574,7 @@ impl World {
         self.edge(name);
         // With `Write` an acknowledgement says nothing about power.
         if name == "power cut" && self.options.durability == Durability::Write {
+            self.decisions.clear();
             for (_, fate) in self
                 .streams
                 .iter_mut()
@@ -557,6 +598,7 @@ impl World {
                 for (index, seq) in pushed.given {
                     keep(&mut self.streams[index], seq);
                 }
+                self.decisions.extend(pushed.decisions);
             }
         }
         self.storage.kill();
