@@ -16,8 +16,9 @@ use crate::limits::{REPLAY_BYTES_AT_ONCE, REPLAY_BYTES_PER_TURN};
 use crate::wire::close::CloseReason;
 
 use super::facts::Facts;
-use super::frames::{FrameBatch, Variant};
+use super::frames::{FrameBatch, FrameMeta, Variant};
 use super::keyed::Key;
+use super::peers::Room;
 use super::reads::{Asker, Found, Read, ReadAnswer, ReadRequest};
 use super::replay::Replay;
 use super::ring::{Frames, Maker};
@@ -111,6 +112,55 @@ impl CatchUp {
     /// What is wanted of the stream now.
     pub fn wanted(&self) -> &Wanted {
         &self.wanted
+    }
+
+    // Takes the frames of a piece that are wanted, as far as there is room and work may be done. `own`:
+    // the viewer's user, whose events in a project come on the own stream.
+    fn pick(
+        &mut self,
+        piece: &Piece,
+        own: &CompactString,
+        mut room: Room,
+        work_max: usize,
+    ) -> Picked {
+        let mut picked = Picked {
+            runs: Vec::new(),
+            work: STEP_COST,
+            is_full: false,
+        };
+        let metas = &piece.batch.metas;
+        let end = metas.partition_point(|meta| meta.seq <= piece.last);
+        let mut reached = metas.partition_point(|meta| meta.seq <= self.after);
+        while reached < end && picked.work < work_max {
+            let FrameMeta { seq, keys, .. } = &metas[reached];
+            let is_own = piece.kind == StreamKind::Project && keys.user.as_ref() == Some(own);
+            if is_own || !self.wants(*seq, keys) {
+                picked.work += PASSED_COST;
+            } else {
+                let (start, stop) = piece.batch.range(piece.variant, reached, reached + 1);
+                let bytes = (stop - start) as usize;
+                if !room.try_take(bytes) {
+                    picked.is_full = true;
+                    break;
+                }
+                picked.work += bytes;
+                match picked
+                    .runs
+                    .last_mut()
+                    .filter(|(_, last)| last + 1 == reached)
+                {
+                    Some((_, last)) => *last = reached,
+                    None => picked.runs.push((reached, reached)),
+                }
+            }
+            self.after = *seq;
+            reached += 1;
+        }
+        if reached == end {
+            self.after = piece.last;
+        }
+        self.earlier.retain(|(up_to, _)| *up_to > self.after);
+        picked
     }
 
     fn wants(&self, seq: Seq, keys: &EventKeys) -> bool {
@@ -284,7 +334,7 @@ impl Hub {
             let is_last = step.is_none();
             match step.or_else(|| self.replay_on(now, key, bytes_max)) {
                 None => return spent,
-                Some(Step::Arrived) => {}
+                Some(Step::Arrived) => spent += STEP_COST,
                 Some(Step::Full) => {
                     self.peers.await_room(key);
                     return spent;
@@ -329,7 +379,7 @@ impl Hub {
                     kind,
                     last: last.min(limit),
                 };
-                Some(self.send_missed(key, at, &piece, bytes_max))
+                self.send_missed(key, at, &piece, bytes_max)
             }
             Next::Missing(hole) if stated.is_some_and(|stated| stated.contains(hole)) => {
                 self.behind_mut(key)?.streams.get_mut(at)?.after = hole.to.min(limit);
@@ -406,59 +456,25 @@ impl Hub {
     }
 
     // Queues the frames of a piece that are wanted, as far as there is room.
-    fn send_missed(&mut self, key: Key, at: usize, piece: &Piece, bytes_max: usize) -> Step {
-        let mut room = self.peers.replay_room(key, self.foreign_outbox_bytes);
-        let Some(own) = self.own_of(key) else {
-            return Step::Waits;
-        };
-        let Some(catch_up) = self
-            .behind_mut(key)
-            .and_then(|behind| behind.streams.get_mut(at))
-        else {
-            return Step::Waits;
-        };
-        let is_project = piece.kind == StreamKind::Project;
-        let metas = &piece.batch.metas;
-        let first = metas.partition_point(|meta| meta.seq <= catch_up.after);
-        let end = metas.partition_point(|meta| meta.seq <= piece.last);
-        let (mut reached, mut work, mut is_full) = (first, STEP_COST, false);
-        let mut runs: Vec<(usize, usize)> = Vec::new();
-        while reached < end && work < bytes_max {
-            let meta = &metas[reached];
-            let is_own = is_project && meta.keys.user.as_ref() == Some(&own);
-            if is_own || !catch_up.wants(meta.seq, &meta.keys) {
-                work += PASSED_COST;
-            } else {
-                let (start, stop) = piece.batch.range(piece.variant, reached, reached + 1);
-                let bytes = (stop - start) as usize;
-                if !room.try_take(bytes) {
-                    is_full = true;
-                    break;
-                }
-                work += bytes;
-                match runs.last_mut().filter(|(_, last)| last + 1 == reached) {
-                    Some((_, last)) => *last = reached,
-                    None => runs.push((reached, reached)),
-                }
-            }
-            reached += 1;
-        }
-        catch_up.after = match reached {
-            reached if reached == end => piece.last,
-            reached if reached == first => catch_up.after,
-            reached => metas[reached - 1].seq,
-        };
-        let after = catch_up.after;
-        catch_up.earlier.retain(|(up_to, _)| *up_to > after);
-        for (first, last) in runs {
+    fn send_missed(
+        &mut self,
+        key: Key,
+        at: usize,
+        piece: &Piece,
+        bytes_max: usize,
+    ) -> Option<Step> {
+        let room = self.peers.replay_room(key, self.foreign_outbox_bytes);
+        let own = self.peers.find(key)?.details.claims.sub.clone();
+        let catch_up = self.behind_mut(key)?.streams.get_mut(at)?;
+        let picked = catch_up.pick(piece, &own, room, bytes_max);
+        for (first, last) in picked.runs {
             self.peers
                 .push_missed(key, &piece.batch, piece.variant, first, last);
         }
-        if is_full {
-            Step::Full
-        } else {
-            Step::Moved(work)
-        }
+        Some(match picked.is_full {
+            true => Step::Full,
+            false => Step::Moved(picked.work),
+        })
     }
 
     // Everything was queued: from here on the stream is live.
@@ -494,11 +510,6 @@ impl Hub {
         let viewer: &mut Viewer = self.peers.viewer_mut(key)?;
         viewer.behind.as_deref_mut()
     }
-
-    fn own_of(&self, key: Key) -> Option<CompactString> {
-        let peer = self.peers.find(key)?;
-        Some(peer.details.claims.sub.clone())
-    }
 }
 
 /// Frames to send.
@@ -508,6 +519,13 @@ struct Piece {
     kind: StreamKind,
     // Up to here.
     last: Seq,
+}
+
+/// What of a piece is sent: runs of frames, first and last.
+struct Picked {
+    runs: Vec<(usize, usize)>,
+    work: usize,
+    is_full: bool,
 }
 
 /// Whether an event with these keys is wanted.

@@ -187,6 +187,7 @@ impl Hub {
         slot: StreamSlot,
         result: &Result<Read, ReadFailed>,
     ) {
+        let base = self.rings.base(slot);
         let Some(waiting) = self.waiting_mut(key) else {
             return;
         };
@@ -201,11 +202,13 @@ impl Hub {
             _ => return self.close_peer(now, key, CloseReason::Internal),
         };
         facts.earliest = earliest;
+        // All after it is in memory, whatever the log has lost of it.
+        let held = base.map_or(facts.head, |base| base.min(facts.head));
         if let Fate::Replay { from, .. } = facts.fate {
             facts.fate = match outcome {
                 Some(LogOutcome::Replay { missing, lost }) => Fate::Replay {
                     from,
-                    missing: missing.and_then(|hole| hole.up_to(facts.head)),
+                    missing: missing.and_then(|hole| hole.up_to(held)),
                     lost,
                 },
                 Some(LogOutcome::Reset) => Fate::Reset { from },
