@@ -351,9 +351,8 @@ impl Hub {
     // `None`: there is no such stream, or no such viewer any more.
     fn catch_up_stream(&mut self, now: Now, key: Key, at: usize, bytes_max: usize) -> Option<Step> {
         let slot = self.behind_mut(key)?.streams.get(at)?.slot;
-        // What is live here was queued for the others; the ring has all of it.
-        self.fan_out(now, slot);
-        let head = self.streams.state(slot)?.head;
+        // All up to there is in the ring or in the log; what follows is fanned out to those who are there.
+        let head = self.streams.state(slot)?.fanned_out();
         let catch_up = self.behind_mut(key)?.streams.get_mut(at)?;
         let after = catch_up.after;
         if let Some(to) = catch_up.to.filter(|to| *to <= after) {

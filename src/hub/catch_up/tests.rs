@@ -495,6 +495,55 @@ fn who_is_closed_while_behind_is_told_how_far_it_is() {
 }
 
 #[test]
+fn what_came_in_the_turn_in_which_the_last_viewer_left_is_not_lost() {
+    let mut rig = rig_with(1, Bounds::default());
+    let (viewer, publisher) = (rig.viewer("ada", &[]), rig.publisher(0));
+    rig.settle();
+    rig.publish(publisher, &event(Some("ada"), None, 1));
+    rig.hub().handle_disconnect(viewer.key);
+    rig.publish(publisher, &event(Some("ada"), None, 1));
+    rig.settle();
+    let client = resume(&mut rig, &[], "0");
+    rig.settle();
+    assert_eq!(seqs(&rig.read(client)), [1, 2]);
+}
+
+#[test]
+fn what_came_in_the_turn_in_which_only_those_who_are_behind_stayed_is_in_order() {
+    let mut rig = rig_with(1, NARROW);
+    publish(&mut rig, 1);
+    let (live, publisher) = (rig.viewer("ada", &[]), rig.publisher(0));
+    rig.settle();
+    rig.read(live);
+    rig.holds_reads = true;
+    let behind = resume(&mut rig, &[], "0");
+    rig.turn();
+    rig.answer_reads();
+    rig.turn();
+    rig.publish(publisher, &event(Some("ada"), None, 1));
+    rig.hub().handle_disconnect(live.key);
+    rig.publish(publisher, &event(Some("ada"), None, 1));
+    rig.holds_reads = false;
+    rig.settle();
+    assert_eq!(seqs(&rig.read(behind)), [1, 2, 3]);
+}
+
+#[test]
+fn a_turn_in_which_an_encoding_was_given_up_is_whole_for_those_who_come_back() {
+    let mut rig = rig_with(1, Bounds::default());
+    let publisher = rig.publisher(0);
+    let viewers = Dialect::ALL.map(|dialect| rig.viewer_of("ada", &[], Variant::plain(dialect)));
+    rig.settle();
+    rig.publish(publisher, &event(Some("ada"), None, 1));
+    rig.hub().handle_disconnect(viewers[0].key);
+    rig.publish(publisher, &event(Some("ada"), None, 1));
+    rig.settle();
+    let keen = rig.connect(claims("ada", &[]), Dialect::Keen, query("0"));
+    rig.settle();
+    assert_eq!(seqs(&rig.read(keen)), [1, 2]);
+}
+
+#[test]
 fn a_log_that_cannot_be_read_ends_the_connection() {
     for moment in 0..2 {
         let mut rig = rig_with(1, NARROW);
