@@ -200,7 +200,7 @@ pub const SEGMENT_FILES_MAX: usize = 64;
 /// Damaged places of the event log that are looked at one by one when a viewer resumes.
 pub const DAMAGED_PLACES_MAX: usize = 100;
 /// Bytes of a segment that one step of a chore reads.
-pub const CHORE_BYTES: u64 = 4 * 1024 * 1024;
+pub const CHORE_BYTES: u64 = 1024 * 1024;
 /// Damaged records of the event log that are remembered one by one.
 pub const DAMAGED_NAMED_MAX: usize = 10_000;
 /// Nanoseconds after which the log is synced also where nobody waits for it.

@@ -24,7 +24,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use compact_str::CompactString;
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::counters::CoreStats;
 use crate::event::{RecordBatch, Seq};
@@ -209,7 +209,10 @@ impl LogThreads {
             // Set once, by the only writer.
             let _ = told.set(writer.run());
         })?;
-        let reader = spawn("log-reader", move || reader.run())?;
+        let reader = spawn("log-reader", move || {
+            give_way();
+            reader.run();
+        })?;
         Ok(Self {
             ports,
             closer: LogCloser {
@@ -272,6 +275,15 @@ impl LogCloser {
 }
 
 // A panic in there ends the process: without these threads nothing is acknowledged any more.
+/// The calling thread has what the cores and the writer leave of a CPU: its chores can wait.
+fn give_way() {
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        warn!(%error, "the event log's chores run with the priority of all else");
+    }
+}
+
+const NICENESS: i32 = 10;
+
 fn spawn(name: &'static str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name(name.into()).spawn(move || {
         if std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err() {
