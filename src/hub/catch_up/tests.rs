@@ -496,7 +496,8 @@ fn who_is_closed_while_behind_is_told_how_far_it_is() {
 
 #[test]
 fn what_came_in_the_turn_in_which_the_last_viewer_left_is_not_lost() {
-    let mut rig = rig_with(1, Bounds::default());
+    // The log has nothing yet: memory must have it.
+    let mut rig = Rig::with_slow_log(|_| {});
     let (viewer, publisher) = (rig.viewer("ada", &[]), rig.publisher(0));
     rig.settle();
     rig.publish(publisher, &event(Some("ada"), None, 1));
@@ -506,6 +507,23 @@ fn what_came_in_the_turn_in_which_the_last_viewer_left_is_not_lost() {
     let client = resume(&mut rig, &[], "0");
     rig.settle();
     assert_eq!(seqs(&rig.read(client)), [1, 2]);
+}
+
+#[test]
+fn who_is_closed_before_anything_came_is_where_it_was() {
+    let mut rig = rig_with(1, NARROW);
+    publish(&mut rig, 9);
+    rig.holds_reads = true;
+    let client = resume(&mut rig, &[], "4");
+    rig.turn();
+    rig.answer_reads();
+    rig.turn();
+    rig.read(client);
+    let now = rig.now;
+    rig.hub().close_slow(now, client.key, None);
+    let said = rig.read(client);
+    assert_eq!(said[0]["data"]["streams"], json!({"user": 4}));
+    assert_eq!(said[1]["close"], 4008);
 }
 
 #[test]
