@@ -540,4 +540,4 @@ pub(super) const STEP_COST: usize = 256;
 pub(super) const PASSED_COST: usize = 64;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -255,3 +255,6 @@ impl Hub {
         viewer.waiting.as_deref_mut()
     }
 }
+
+#[cfg(test)]
+mod tests;
