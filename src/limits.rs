@@ -199,6 +199,10 @@ pub const READ_RUN_BYTES: u32 = 1024 * 1024;
 pub const SEGMENT_FILES_MAX: usize = 64;
 /// Damaged places of the event log that are looked at one by one when a viewer resumes.
 pub const DAMAGED_PLACES_MAX: usize = 100;
+/// Bytes of events that a turn hands to delivery once the log keeps them.
+pub const HELD_BYTES_PER_TURN: usize = 1024 * 1024;
+/// Receipts and events of one core that wait for the log, above which it numbers nothing more.
+pub const LOG_WAITING_MAX: usize = 256 * 1024;
 /// Bytes of a segment that one step of a chore reads.
 pub const CHORE_BYTES: u64 = 1024 * 1024;
 /// Damaged records of the event log that are remembered one by one.

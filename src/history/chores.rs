@@ -84,7 +84,7 @@ impl<S: Storage> Chores<S> {
 
     /// Takes all events that name `user` out of the segments that are no longer written. Those of
     /// the open one follow once the writer has rolled. In the streams of projects tombstones are
-    /// left, and whoever resumes there is told.
+    /// left.
     pub fn erase(&mut self, catalog: &Catalog<S>, user: &str) {
         let numbers = catalog.numbers();
         let closed = numbers.len().saturating_sub(1);

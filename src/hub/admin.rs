@@ -57,6 +57,8 @@ impl Hub {
     pub(super) fn forget_user(&mut self, user: &str) {
         self.rings.forget_user(user);
         self.reads.forget_held();
+        // Some of what memory let go the log may not keep yet.
+        self.forgotten_through = self.appended();
     }
 
     pub(super) fn handle_order_kept(&mut self, id: Key) {

@@ -219,6 +219,19 @@ impl Hub {
         self.advance_viewer(now, key);
     }
 
+    /// Where the log does not answer in time, what is live or in memory does without it.
+    pub(super) fn do_without_late_log(&mut self, now: Now, key: Key) {
+        let Some(waiting) = self.waiting_mut(key) else {
+            return;
+        };
+        let is_late = waiting.asked > 0 && now.ms() >= waiting.deadline_ms;
+        if is_late && waiting.facts.iter().all(|facts| facts.is_in_memory) {
+            waiting.asked = 0;
+            self.reads.forget_facts(key);
+            self.advance_viewer(now, key);
+        }
+    }
+
     /// What is known of a stream that begins with the operation that is carried out.
     pub(super) fn facts_of(&self, key: Key, slot: StreamSlot) -> Option<Facts> {
         let waiting = self.peers.viewer(key)?.waiting.as_ref()?;

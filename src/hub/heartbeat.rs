@@ -62,6 +62,7 @@ impl Hub {
     }
 
     fn handle_due(&mut self, now: Now, key: Key) {
+        self.do_without_late_log(now, key);
         let Some(reason) = self
             .peers
             .find(key)

@@ -239,7 +239,9 @@ impl Hub {
         let slot = self.streams.find_or_insert(StreamKind::Project, &project);
         // What was numbered before is older than the head that is answered.
         self.fan_out(now, slot);
-        let through = self.appended();
+        // Of this stream alone: a log that stands still holds up nobody for the sake of others.
+        let recent = self.rings.through(slot);
+        let through = recent.unwrap_or(self.forgotten_through);
         let Some(state) = self.streams.state_mut(slot) else {
             return;
         };

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 
 use crate::event::{Event, NumberedEvent, RecordBatch, RecordCodec, Seq};
+use crate::limits::LOG_WAITING_MAX;
 
 use super::keyed::Key;
 use super::mail::Receipt;
@@ -140,9 +141,9 @@ impl Ledger {
         self.appended
     }
 
-    /// How many of them are kept.
-    pub fn durable(&self) -> u64 {
-        self.progress.durable
+    /// How many of them the log can be asked for, whatever an acknowledgement means.
+    pub fn readable(&self) -> u64 {
+        self.progress.durable.min(self.progress.written)
     }
 
     /// Whether one more event may be numbered.
@@ -151,6 +152,7 @@ impl Ledger {
         let next = self.highest.level_above().0 + Seq::LEVEL_STEP;
         self.progress.status == LogStatus::Writing
             && self.unkept_bytes < self.unkept_bytes_max
+            && self.waiting.len() < LOG_WAITING_MAX
             && next <= self.progress.reserve.0
     }
 

@@ -311,7 +311,7 @@ impl Hub {
         self.shed_outboxes(now);
         self.advance_drain(now);
         self.forget_idle();
-        self.rings.evict(self.durable());
+        self.rings.evict(self.readable());
         self.publish_gauges(now);
     }
 
@@ -347,9 +347,9 @@ impl Hub {
         self.ledger.appended()
     }
 
-    /// How many of them the log keeps.
-    pub fn durable(&self) -> u64 {
-        self.ledger.durable()
+    /// How many of them the log can be asked for.
+    pub fn readable(&self) -> u64 {
+        self.ledger.readable()
     }
 
     /// How long stages took.

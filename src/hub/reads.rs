@@ -214,6 +214,11 @@ impl Reads {
         Some(Asker::Events(slot, under_way))
     }
 
+    /// Nobody waits for what this viewer has asked for of its cursors.
+    pub fn forget_facts(&mut self, viewer: Key) {
+        self.facts.retain(|_, (asker, _)| *asker != viewer);
+    }
+
     /// Holds what a read has brought.
     pub fn hold(
         &mut self,

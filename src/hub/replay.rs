@@ -151,7 +151,8 @@ impl Hub {
                 Some(Found::Chunk(_)) => self.send_again(key, slot, &wanted, bytes_max),
                 // It is left out.
                 Some(Found::Missing(hole)) => {
-                    self.replay_mut(key)?.after = hole.to;
+                    let replay = self.replay_mut(key)?;
+                    replay.after = hole.to.min(replay.up_to);
                     Some(Step::Moved(STEP_COST))
                 }
                 None => {

@@ -194,6 +194,12 @@ impl Rings {
         ring.front().map(|link| link.chunk.after)
     }
 
+    /// How many records of this core the log keeps when it keeps all that is held.
+    pub fn through(&self, stream: StreamSlot) -> Option<u64> {
+        let ring = self.rings.get(&stream)?;
+        ring.back().map(|link| link.through)
+    }
+
     /// The first event held.
     pub fn first(&self, stream: StreamSlot) -> Option<Seq> {
         let ring = self.rings.get(&stream)?;

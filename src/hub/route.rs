@@ -12,7 +12,7 @@ use compact_str::CompactString;
 use crate::counters::Stage;
 use crate::dialect::StreamName;
 use crate::event::{Event, NumberedEvent, Seq, StreamKind};
-use crate::limits::CHUNK_BYTES_TARGET;
+use crate::limits::{CHUNK_BYTES_TARGET, HELD_BYTES_PER_TURN};
 
 use super::frames::{FrameBatch, Numbered, Variant};
 use super::keyed::Key;
@@ -224,7 +224,11 @@ impl Hub {
             let waited_ns = now.monotonic_ns.saturating_sub(handed_ns);
             stages.record(Stage::Kept, waited_ns, records);
         });
-        while let Some(due) = self.ledger.poll_due() {
+        // What the disk has held back for long would be more than an outbox takes at once.
+        let mut bytes_left = HELD_BYTES_PER_TURN;
+        while bytes_left > 0
+            && let Some(due) = self.ledger.poll_due()
+        {
             match due {
                 Due::Ask(id) => self.handle_order_kept(id),
                 Due::Event(HeldEvent {
@@ -232,7 +236,10 @@ impl Hub {
                     seq,
                     event,
                     received_ns,
-                }) => self.on_numbered(now, slot, seq, event, received_ns),
+                }) => {
+                    bytes_left = bytes_left.saturating_sub(event.data.len() + EVENT_BYTES_BESIDE);
+                    self.on_numbered(now, slot, seq, event, received_ns);
+                }
                 Due::Receipt(to, receipt) => self.send_receipt(to, receipt),
             }
         }
@@ -541,6 +548,9 @@ impl Hub {
             .is_some_and(|peer| peer.closing().is_none())
     }
 }
+
+// Roughly what an event is beside its data.
+const EVENT_BYTES_BESIDE: usize = 256;
 
 impl Receipt {
     pub(super) fn absorb(&mut self, other: Self) {

@@ -274,7 +274,6 @@ impl LogCloser {
     }
 }
 
-// A panic in there ends the process: without these threads nothing is acknowledged any more.
 /// The calling thread has what the cores and the writer leave of a CPU: its chores can wait.
 fn give_way() {
     if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
@@ -284,6 +283,7 @@ fn give_way() {
 
 const NICENESS: i32 = 10;
 
+// A panic in there ends the process: without these threads nothing is acknowledged any more.
 fn spawn(name: &'static str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name(name.into()).spawn(move || {
         if std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err() {

@@ -182,7 +182,11 @@ impl Reader {
         bytes_max: usize,
     ) -> io::Result<Read> {
         let mut replay = self.catalog.replay_from(stream, after, up_to);
-        let batch = self.catalog.read(&mut replay, bytes_max)?;
+        let mut batch = self.catalog.read(&mut replay, bytes_max)?;
+        // Erased events alone are no answer: whoever asks goes on after the last event that comes.
+        while batch.events.is_empty() && batch.missing.is_none() && !batch.is_done {
+            batch = self.catalog.read(&mut replay, bytes_max)?;
+        }
         let events_read = &self.stats.counters.log_events_read;
         events_read.add(batch.events.len() as u64);
         Ok(Read::Events {

@@ -94,10 +94,15 @@ impl Harness {
     }
 
     fn append(&mut self, user: &str, data: &str) -> Seq {
+        self.append_to(&Stream::user(user), user, data)
+    }
+
+    fn append_to(&mut self, stream: &Stream, user: &str, data: &str) -> Seq {
+        let project = (stream.kind == StreamKind::Project).then(|| stream.id.clone());
         let event = Event {
             event_type: "a".into(),
             user: Some(user.into()),
-            project: None,
+            project,
             session: None,
             event_id: None,
             timestamp_ms: 1,
@@ -105,11 +110,14 @@ impl Harness {
             message_type: None,
             tool_name: None,
         };
-        let head = self.heads.entry(user.into()).or_insert(self.report.start);
+        let head = self
+            .heads
+            .entry(stream.id.to_string())
+            .or_insert(self.report.start);
         let previous = std::mem::replace(head, head.next());
         let seq = *head;
         let numbered = NumberedEvent {
-            kind: StreamKind::User,
+            kind: stream.kind,
             seq,
             previous,
             received_ms: Clock::start().now().wall_ms,
@@ -142,10 +150,10 @@ impl Harness {
     }
 
     fn read(&mut self, user: &str, what: ReadWhat) -> Read {
-        let stream = Stream {
-            kind: StreamKind::User,
-            id: user.into(),
-        };
+        self.read_of(Stream::user(user), what)
+    }
+
+    fn read_of(&mut self, stream: Stream, what: ReadWhat) -> Read {
         self.port().read(ReadRequest {
             id: 5,
             stream,
@@ -241,6 +249,38 @@ fn a_request_waits_for_records_that_are_on_their_way() {
         harness.append("ada", "x");
         let kept = Some((0, harness.appended));
         assert_eq!(harness.events("ada", kept).len(), round);
+    }
+    harness.threads.close().unwrap();
+}
+
+#[test]
+fn erased_events_alone_are_read_over_however_many_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut harness = Harness::open(folder.path(), Durability::Fsync);
+    let project = Stream::project("p");
+    for _ in 0..50 {
+        harness.append_to(&project, "ada", "1");
+    }
+    let last = harness.append_to(&project, "bob", "2");
+    let connection = Keyed::default().insert(());
+    harness.port().erase(connection, "ada".into());
+    assert!(matches!(harness.letter(), Letter::Erased { count: 50, .. }));
+    for up_to in [Seq(last.0 - 1), last] {
+        // Less than what the places of those that are gone take.
+        let what = ReadWhat::Events {
+            after: Seq(0),
+            up_to,
+            bytes_max: 500,
+            kept: None,
+        };
+        match harness.read_of(project.clone(), what) {
+            Read::Events {
+                events,
+                missing: None,
+                is_done,
+            } => assert!(events.len() == usize::from(up_to == last) && (is_done || up_to == last)),
+            other => panic!("{other:?}"),
+        }
     }
     harness.threads.close().unwrap();
 }

@@ -1,6 +1,7 @@
 //! Taking a user's events out of a segment that is no longer written. A first pass looks whether it
 //! has any; only then the rest is copied, and the copy takes the segment's place in one step. An
-//! event in a project's stream leaves a tombstone, so that whoever resumes there is told.
+//! event in a project's stream leaves a tombstone: that it was there is known, so that nobody
+//! takes it for lost.
 
 use std::io::{self, IoSlice};
 use std::ops::Range;

@@ -7,6 +7,7 @@ use crate::hub::catch_up::tests::{
     NARROW, publish, publish_to, query, resume, rig_with, row, told,
 };
 use crate::hub::rig::{EPOCH, Rig, claims, seqs};
+use crate::limits::ATTACH_TIMEOUT_MS;
 
 #[test]
 fn each_outcome_is_told_with_what_the_log_has() {
@@ -226,4 +227,45 @@ fn a_log_that_cannot_be_read_costs_those_who_missed_nothing_no_more_than_a_word(
         assert_eq!(*earliest, json!(3), "what comes next will be held");
         assert_eq!(rig.closing(client), None);
     }
+}
+
+#[test]
+fn a_log_that_does_not_answer_keeps_out_only_those_who_need_it() {
+    let mut rig = rig_with(1, NARROW);
+    publish(&mut rig, 2);
+    rig.plain.is_silent = true;
+    let clients = ["2", "1"].map(|cursor| resume(&mut rig, &[], cursor));
+    rig.settle();
+    rig.wait(ATTACH_TIMEOUT_MS);
+    for client in clients {
+        rig.fire(client);
+    }
+    assert_eq!(
+        clients.map(|client| rig.closing(client)),
+        [None, Some(1011)]
+    );
+    assert_eq!(row(&mut rig, clients[0], "user")["outcome"], "resumed");
+    // An answer that comes after all is nobody's.
+    rig.plain.is_silent = false;
+    rig.settle();
+    publish(&mut rig, 1);
+    assert_eq!(seqs(&rig.read(clients[0])), [3]);
+}
+
+#[test]
+fn another_core_does_not_wait_for_the_records_of_other_streams() {
+    let mut rig = rig_with(2, NARROW);
+    let user = rig.id_on(0, StreamKind::User);
+    let project = rig.id_on(1, StreamKind::Project);
+    publish_to(&mut rig, 3, None, Some(&project));
+    rig.logs[1].is_slow = true;
+    let other = (0..99).map(|n| format!("other-{n}")).find(|other| {
+        let partition = rig.hubs[0].partition();
+        partition.core_of(StreamKind::Project, other) == 1
+    });
+    publish_to(&mut rig, 1, None, other.as_deref());
+    let query = query(&format!("project/{project}=1"));
+    let client = rig.connect(claims(&user, &[&project]), Dialect::Observatory, query);
+    rig.settle();
+    assert_eq!(seqs(&rig.read(client)), [2, 3]);
 }

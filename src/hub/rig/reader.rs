@@ -16,6 +16,8 @@ use super::EPOCH;
 pub struct PlainLog {
     /// Whether reading fails.
     pub is_broken: bool,
+    /// Nothing is answered.
+    pub is_silent: bool,
     /// Bytes of records that one read brings at most, whatever was asked for.
     pub read_bytes_max: Option<usize>,
     /// The records of each core that are kept.
@@ -87,7 +89,7 @@ impl PlainLog {
     /// The answer, where the log has what it must have before.
     pub fn answer(&self, request: &ReadRequest) -> Option<ReadAnswer> {
         let (ReadWhat::Events { kept, .. } | ReadWhat::Resume { kept, .. }) = &request.what;
-        if kept.is_some_and(|(core, through)| self.kept[core] < through) {
+        if self.is_silent || kept.is_some_and(|(core, through)| self.kept[core] < through) {
             return None;
         }
         let stream = &request.stream;
