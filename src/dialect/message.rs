@@ -466,7 +466,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::dialect::{Outcome, SeqRange};
+    use crate::dialect::Outcome;
+    use crate::event::SeqRange;
 
     const NOW_MS: i64 = 1_795_341_600_000;
     const EXPIRES_AT_MS: i64 = NOW_MS + 3_600_000;

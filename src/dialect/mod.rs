@@ -33,5 +33,5 @@ pub use message::{
 };
 pub use publisher::{Nack, encode_ack, encode_nack, is_continue};
 pub use replay::{Replay, ReplayError};
-pub use resume::{Outcome, ResumeRow, SeqRange};
+pub use resume::{Outcome, ResumeRow};
 pub use stream_name::StreamName;

@@ -4,7 +4,7 @@
 
 use super::StreamName;
 use super::json::{self, Object};
-use crate::event::Seq;
+use crate::event::{Seq, SeqRange};
 
 /// How one stream continues for a viewer: a row of `resume`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,29 +69,6 @@ pub enum Outcome {
         /// What the viewer saw and an unclean stop then lost.
         lost: Option<SeqRange>,
     },
-}
-
-/// Seqs of one stream, both ends included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SeqRange {
-    /// The first.
-    pub from: Seq,
-    /// The last; at least `from`.
-    pub to: Seq,
-}
-
-impl SeqRange {
-    /// The part of it up to `to`, where there is one.
-    #[must_use]
-    pub fn up_to(self, to: Seq) -> Option<Self> {
-        let to = self.to.min(to);
-        (self.from <= to).then_some(Self { to, ..self })
-    }
-
-    /// Whether all of `other` is in it.
-    pub fn contains(self, other: Self) -> bool {
-        self.from <= other.from && other.to <= self.to
-    }
 }
 
 impl Outcome {

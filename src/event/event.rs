@@ -111,6 +111,29 @@ impl fmt::Display for Seq {
     }
 }
 
+/// Seqs of one stream, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeqRange {
+    /// The first.
+    pub from: Seq,
+    /// The last; at least `from`.
+    pub to: Seq,
+}
+
+impl SeqRange {
+    /// The part of it up to `to`, where there is one.
+    #[must_use]
+    pub fn up_to(self, to: Seq) -> Option<Self> {
+        let to = self.to.min(to);
+        (self.from <= to).then_some(Self { to, ..self })
+    }
+
+    /// Whether all of `other` is in it.
+    pub fn contains(self, other: Self) -> bool {
+        self.from <= other.from && other.to <= self.to
+    }
+}
+
 /// One life of the event log; written as 8 hex digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Epoch(pub u32);

@@ -18,7 +18,7 @@ pub mod time;
 
 pub use batch::{RecordBatch, RecordContent, RecordEntry};
 pub use body::{Body, BodyKind, Step};
-pub use event::{Dialect, Epoch, Event, Partition, Seq, Stream, StreamKind};
+pub use event::{Dialect, Epoch, Event, Partition, Seq, SeqRange, Stream, StreamKind};
 pub use filter::{EventKeys, Filter, FilterError, SubscriptionKey};
 pub use parse::Parser;
 pub use record::{LogIdentity, NumberedEvent, RecordCodec, StoredEvent, StreamKey};

@@ -9,9 +9,8 @@ use std::io;
 
 use super::catalog::{Catalog, Place};
 use super::index::Cell;
-use super::resume::SeqRange;
 use super::storage::Storage;
-use crate::event::{Seq, Stream, StreamKey};
+use crate::event::{Seq, SeqRange, Stream, StreamKey};
 use crate::limits::{DAMAGED_NAMED_MAX, DAMAGED_PLACES_MAX};
 
 /// Records that were met and cannot be read any more, as far as an index knows them.

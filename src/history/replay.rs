@@ -5,10 +5,10 @@ use std::io;
 use bytes::Bytes;
 
 use super::catalog::{Catalog, Held, Place};
-use super::resume::{Outcome, ResumePoint, SeqRange, Surroundings, decide, missing};
+use super::resume::{Outcome, ResumePoint, Surroundings, decide, missing};
 use super::storage::Storage;
 use crate::event::record::{EventView, RecordView, read_verified};
-use crate::event::{Seq, StoredEvent, Stream, StreamKey, StreamKind};
+use crate::event::{Seq, SeqRange, StoredEvent, Stream, StreamKey, StreamKind};
 
 /// Where the reading of a stream has come to.
 #[derive(Clone, Debug, PartialEq, Eq)]

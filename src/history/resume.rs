@@ -8,7 +8,7 @@
 //!
 //! Source: the contract, section 5.
 
-use crate::event::{Epoch, Seq};
+use crate::event::{Epoch, Seq, SeqRange};
 
 /// Where a viewer says that it stands in a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,15 +34,6 @@ pub struct Surroundings {
     pub next: Option<(Seq, Seq)>,
     /// Where events after the cursor are damaged, or may be.
     pub damaged: Option<SeqRange>,
-}
-
-/// Seqs `from` to `to`, both included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SeqRange {
-    /// The first.
-    pub from: Seq,
-    /// The last, not below the first.
-    pub to: Seq,
 }
 
 /// What becomes of a cursor.

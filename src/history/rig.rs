@@ -6,11 +6,12 @@ use bytes::Bytes;
 
 use super::chores::{ChoreStep, Chores};
 use super::log::{EpochRule, Log, OpenError, OpenOptions, open};
-use super::resume::{ResumePoint, SeqRange};
+use super::resume::ResumePoint;
 use super::sim_storage::SimStorage;
 use super::writer::{Step, WriterOptions};
 use crate::event::{
-    Epoch, Event, LogIdentity, NumberedEvent, RecordBatch, RecordCodec, Seq, Stream, StreamKind,
+    Epoch, Event, LogIdentity, NumberedEvent, RecordBatch, RecordCodec, Seq, SeqRange, Stream,
+    StreamKind,
 };
 
 pub const SEGMENT_BYTES: u64 = 16 * 1024;

@@ -10,8 +10,8 @@ use std::rc::Rc;
 
 use compact_str::CompactString;
 
-use crate::dialect::{SeqRange, ServerMessage, StreamName};
-use crate::event::{EventKeys, Seq, StreamKind};
+use crate::dialect::{ServerMessage, StreamName};
+use crate::event::{EventKeys, Seq, SeqRange, StreamKind};
 use crate::limits::{REPLAY_BYTES_AT_ONCE, REPLAY_BYTES_PER_TURN};
 use crate::wire::close::CloseReason;
 

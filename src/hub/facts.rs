@@ -2,8 +2,8 @@
 //! attached: from this core's memory where that reaches back far enough, else from the event log.
 //! Source: the contract, section 5.
 
-use crate::dialect::{Outcome, SeqRange, StreamName};
-use crate::event::{Epoch, Seq};
+use crate::dialect::{Outcome, StreamName};
+use crate::event::{Epoch, Seq, SeqRange};
 use crate::wire::close::CloseReason;
 
 use super::keyed::Key;

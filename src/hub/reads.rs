@@ -7,8 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::dialect::SeqRange;
-use crate::event::{Epoch, Seq, StoredEvent, Stream};
+use crate::event::{Epoch, Seq, SeqRange, StoredEvent, Stream};
 use crate::limits::{READ_BYTES, READ_BYTES_HELD_MAX, READS_HELD_MAX, READS_UNDER_WAY_MAX};
 
 use super::keyed::Key;

@@ -10,10 +10,9 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 use crate::counters::CoreStats;
-use crate::dialect::SeqRange;
 use crate::event::{Epoch, RecordContent, Seq, Stream};
 use crate::history::catalog::Catalog;
-use crate::history::resume::{self, Outcome, ResumePoint};
+use crate::history::resume::{Outcome, ResumePoint};
 use crate::history::storage::DiskStorage;
 use crate::history::writer::Change;
 use crate::hub::Now;
@@ -191,7 +190,7 @@ impl Reader {
         events_read.add(batch.events.len() as u64);
         Ok(Read::Events {
             events: batch.events,
-            missing: batch.missing.map(range),
+            missing: batch.missing,
             is_done: batch.is_done,
         })
     }
@@ -214,10 +213,7 @@ impl Reader {
         Ok(Read::Resume {
             outcome: Some(match resumed.outcome {
                 Outcome::Reset => LogOutcome::Reset,
-                Outcome::Replay { missing, lost } => LogOutcome::Replay {
-                    missing: missing.map(range),
-                    lost: lost.map(range),
-                },
+                Outcome::Replay { missing, lost } => LogOutcome::Replay { missing, lost },
             }),
             earliest: resumed.earliest,
         })
@@ -273,12 +269,5 @@ impl Reader {
         let earliest_ms = catalog.earliest_ms().unwrap_or(0);
         let earliest_s = u64::try_from(earliest_ms / 1_000).unwrap_or(0);
         counters.log_earliest_s.set(earliest_s);
-    }
-}
-
-fn range(range: resume::SeqRange) -> SeqRange {
-    SeqRange {
-        from: range.from,
-        to: range.to,
     }
 }

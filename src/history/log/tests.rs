@@ -3,7 +3,6 @@
 use std::io::IoSlice;
 
 use super::super::chores::Chores;
-use super::super::resume::SeqRange;
 use super::super::retention::{Retention, RetentionOptions, RetentionStep};
 use super::super::rig::{self, Rig, SEGMENT_BYTES, options};
 use super::super::segment::{CRC_AT, HEADER_BYTES, segment_name};
@@ -11,7 +10,7 @@ use super::super::sim_storage::{Faults, SimStorage};
 use super::super::storage::{StorageFile as _, read_exact};
 use super::*;
 use crate::event::record::RecordView;
-use crate::event::{Epoch, RecordBatch, Stream};
+use crate::event::{Epoch, RecordBatch, SeqRange, Stream};
 use crate::limits::SEGMENT_FILES_MAX;
 
 #[test]

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 
 use super::model::{Fate, Model, covers};
 use super::world::{STREAMS, World};
-use crate::event::{Seq, StoredEvent};
+use crate::event::{Seq, SeqRange, StoredEvent};
 use crate::history::replay::Replay;
-use crate::history::resume::{Outcome, ResumePoint, SeqRange};
+use crate::history::resume::{Outcome, ResumePoint};
 
 impl World {
     /// Reads all streams from the beginning.

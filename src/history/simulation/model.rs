@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::event::{Seq, StoredEvent, Stream};
-use crate::history::resume::SeqRange;
+use crate::event::{Seq, SeqRange, StoredEvent, Stream};
 
 /// What is known of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use crate::dialect::SeqRange;
 use crate::event::record::{RecordView, read_verified};
-use crate::event::{Epoch, RecordBatch, Seq, StoredEvent, Stream, StreamKind};
+use crate::event::{Epoch, RecordBatch, Seq, SeqRange, StoredEvent, Stream, StreamKind};
 use crate::hub::reads::{LogOutcome, Read, ReadAnswer, ReadFailed, ReadRequest, ReadWhat};
 
 use super::EPOCH;
