@@ -28,8 +28,9 @@ pub use self::tls::{Authority, TlsStream};
 pub use self::viewer::{Publisher, Refused, Viewer, kind, kinds};
 use self::wire::Wire;
 
-/// How long anything may take that should happen. Nothing waits this long unless it fails.
-pub const DEADLINE: Duration = Duration::from_secs(10);
+/// How long anything may take that should happen. Nothing waits this long unless it fails; a disk that
+/// others write to can keep a sync for more than ten seconds.
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Calls `probe` until it gives something. Panics with `what` once the deadline has passed.
 pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {

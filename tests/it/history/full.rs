@@ -89,7 +89,7 @@ fn a_full_disk_refuses_serves_on_and_recovers_by_itself() {
 
 /// Some of the machines that run this need their time for a segment.
 fn wait_until_full(server: &Server) {
-    let end = Instant::now() + 6 * DEADLINE;
+    let end = Instant::now() + 2 * DEADLINE;
     let is_full = |line: &String| line.contains("the event log's disk is full");
     while !server.log_lines().iter().any(is_full) {
         assert!(Instant::now() < end, "the disk did not get full");
@@ -105,7 +105,7 @@ fn fill(address: &str, token: &str, body: &str) -> usize {
     use crate::harness::{Http, request};
     let authorization = format!("Bearer {token}");
     let headers = [("Authorization", authorization.as_str())];
-    let mut http = Http::connect_for(address, 6 * DEADLINE);
+    let mut http = Http::connect_for(address, 2 * DEADLINE);
     for taken in 0..POSTS {
         http.send(&request("POST", "/v1/events", &headers, body.as_bytes()));
         if http.receive().status != 200 {
