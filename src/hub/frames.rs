@@ -233,6 +233,8 @@ impl BatchBuilder {
     /// Encodes one event, once for each of `variants`.
     pub fn push(&mut self, variants: Variants, numbered: Numbered<'_>, encoder: &mut Encoder) {
         if self.metas.is_empty() {
+            // Most batches have one.
+            self.metas.reserve_exact(1);
             self.received_ns = numbered.received_ns;
             self.numbered_ns = numbered.numbered_ns;
         }
@@ -281,14 +283,16 @@ impl BatchBuilder {
     /// The batch, or `None` where nothing was collected.
     pub fn finish(self, stream: StreamSlot) -> Option<FrameBatch> {
         let Self {
-            metas,
+            mut metas,
             bytes,
             variants,
             deflated,
             received_ns,
             numbered_ns,
         } = self;
-        let mut bytes = bytes.map(Bytes::from);
+        // What is kept for those who come back takes no more than it needs.
+        let mut bytes = bytes.map(|bytes| Bytes::from(bytes.into_boxed_slice()));
+        metas.shrink_to_fit();
         for dialect in Dialect::ALL {
             let (plain, twin) = (Variant::plain(dialect), Variant::deflated(dialect));
             let ends_alike = |meta: &FrameMeta| meta.ends[plain.index()] == meta.ends[twin.index()];

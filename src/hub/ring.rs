@@ -14,7 +14,7 @@ use bytes::Bytes;
 use compact_str::CompactString;
 
 use crate::dialect::StreamName;
-use crate::event::{Event, Seq};
+use crate::event::{Event, EventKeys, Seq};
 use crate::limits::CHUNK_BYTES_TARGET;
 
 use super::encoder::Encoder;
@@ -105,7 +105,7 @@ impl Rings {
     /// An event that nobody takes now. `through`: how many records the log keeps when it keeps this.
     pub fn push_event(&mut self, stream: StreamSlot, seq: Seq, event: Event, through: u64) {
         let event = compact(event);
-        let bytes = event_bytes(&event);
+        let bytes = size_of::<(Seq, Event)>() + event_bytes(&event);
         let begun_min = self.bytes_pushed.saturating_sub(self.bytes_max as u64 / 8);
         let back = self.rings.get_mut(&stream).and_then(VecDeque::back_mut);
         let open = back.filter(|link| {
@@ -115,7 +115,7 @@ impl Rings {
         });
         match open {
             Some(link) => {
-                link.chunk.push(seq, event, bytes);
+                let bytes = link.chunk.push(seq, event);
                 link.through = through;
                 self.bytes += bytes;
                 self.bytes_pushed += bytes as u64;
@@ -139,7 +139,9 @@ impl Rings {
             return;
         };
         let events = events.into_iter().map(|(seq, event)| (seq, compact(event)));
-        let mut chunk = Chunk::of_events(before(first.seq), batch.last_seq(), events.collect());
+        let mut events: Vec<(Seq, Event)> = events.collect();
+        events.shrink_to_fit();
+        let mut chunk = Chunk::of_events(before(first.seq), batch.last_seq(), events);
         chunk.add_batch(Rc::clone(batch));
         self.push(stream, chunk, through);
     }
@@ -278,10 +280,11 @@ impl Chunk {
     /// The stream's events after `after` up to `last`.
     pub fn of_events(after: Seq, last: Seq, events: Vec<(Seq, Event)>) -> Self {
         let bytes = events.iter().map(|(_, event)| event_bytes(event));
+        let places = events.capacity() * size_of::<(Seq, Event)>();
         Self {
             after,
             last,
-            bytes: CHUNK_BYTES + bytes.sum::<usize>(),
+            bytes: CHUNK_BYTES + places + bytes.sum::<usize>(),
             events,
             batches: Vec::new(),
         }
@@ -360,10 +363,16 @@ impl Chunk {
         self.batches.is_empty()
     }
 
-    fn push(&mut self, seq: Seq, event: Event, bytes: usize) {
+    // Returns the bytes that this takes.
+    fn push(&mut self, seq: Seq, event: Event) -> usize {
+        let places_before = self.events.capacity();
+        let bytes = event_bytes(&event);
         self.events.push((seq, event));
         self.last = seq;
+        let places = self.events.capacity() - places_before;
+        let bytes = bytes + places * size_of::<(Seq, Event)>();
         self.bytes += bytes;
+        bytes
     }
 
     fn add_batch(&mut self, batch: Rc<FrameBatch>) {
@@ -444,12 +453,47 @@ fn before(seq: Seq) -> Seq {
     Seq(seq.0 - 1)
 }
 
+// What an event takes beside its place in a list.
 fn event_bytes(event: &Event) -> usize {
-    size_of::<(Seq, Event)>() + event.data.len()
+    let optional = [
+        &event.user,
+        &event.project,
+        &event.session,
+        &event.event_id,
+        &event.message_type,
+        &event.tool_name,
+    ];
+    event.data.len() + text_bytes(&event.event_type) + optional_bytes(optional)
 }
 
 fn batch_bytes(batch: &FrameBatch) -> usize {
-    batch.bytes_len() + batch.metas.len() * size_of::<FrameMeta>()
+    let metas = batch.metas.iter().map(|meta| keys_bytes(&meta.keys));
+    let places = batch.metas.capacity() * size_of::<FrameMeta>();
+    size_of::<FrameBatch>() + batch.bytes_len() + places + metas.sum::<usize>()
+}
+
+fn keys_bytes(keys: &EventKeys) -> usize {
+    let optional = [
+        &keys.user,
+        &keys.project,
+        &keys.session,
+        &keys.message_type,
+        &keys.tool_name,
+    ];
+    text_bytes(&keys.event_type) + optional_bytes(optional)
+}
+
+fn optional_bytes<const N: usize>(texts: [&Option<CompactString>; N]) -> usize {
+    let texts = texts.into_iter().flatten();
+    texts.map(text_bytes).sum()
+}
+
+// A short text lies in its place.
+fn text_bytes(text: &CompactString) -> usize {
+    match text.is_heap_allocated() {
+        true => text.capacity(),
+        false => 0,
+    }
 }
 
 /// Bytes that a chunk takes beside events and frames, about.

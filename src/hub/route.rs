@@ -354,6 +354,10 @@ impl Hub {
         pending
             .frames
             .push(variants, numbered, &mut self.peers.encoder);
+        if pending.events.is_empty() {
+            // Most batches have one.
+            pending.events.reserve_exact(1);
+        }
         pending.events.push((seq, event));
         let is_full = pending.frames.bytes_len() >= CHUNK_BYTES_TARGET;
         if !std::mem::replace(&mut live.touched, true) {

@@ -316,3 +316,25 @@ fn a_user_who_is_erased_goes_with_what_came_before() {
     }
     assert_eq!((rings.bytes(), rings.links), (0, 0));
 }
+
+#[test]
+fn a_long_name_counts_wherever_it_is_held() {
+    let bytes_with = |session: String| {
+        let mut rings = Rings::new(WIDE, 1);
+        let slots = slots(2);
+        let event = Event {
+            session: Some(session.into()),
+            ..event(1, 200)
+        };
+        rings.push_event(slots[0], Seq(1), event.clone(), 1);
+        let unseen = rings.bytes();
+        let events = vec![(Seq(1), event)];
+        rings.push_batch(slots[1], &batch(slots[1], &[KEEN], &events), events, 2);
+        (unseen, rings.bytes() - unseen)
+    };
+    let (unseen, seen) = bytes_with("s".into());
+    let (unseen_long, seen_long) = bytes_with("s".repeat(101));
+    assert_eq!(unseen_long - unseen, 101);
+    // The event's, the one that filters look at, and the frame's own hundred more.
+    assert_eq!(seen_long - seen, 2 * 101 + 100);
+}
