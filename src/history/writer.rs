@@ -58,9 +58,9 @@ impl Default for WriterOptions {
     }
 }
 
-/// Whether new events may be taken in.
+/// Whether the log takes new events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
+pub enum LogStatus {
     /// The disk fails: `OVERLOADED`; it is tried again.
     Failing,
     /// The disk is full: `STORAGE_FULL`; it is tried again.
@@ -152,7 +152,7 @@ pub struct Writer<S: Storage> {
     unsynced: VecDeque<Group>,
     progress: Vec<Progress>,
     changes: VecDeque<Change>,
-    status: Status,
+    status: LogStatus,
     // When a group was last written, and when one last came to disk.
     committed_ns: Option<u64>,
     synced_ns: u64,
@@ -239,7 +239,7 @@ impl<S: Storage> Writer<S> {
             unsynced: VecDeque::new(),
             progress,
             changes: VecDeque::new(),
-            status: Status::Writing,
+            status: LogStatus::Writing,
             committed_ns: None,
             synced_ns: 0,
             retry_ns: None,
@@ -385,7 +385,7 @@ impl<S: Storage> Writer<S> {
     }
 
     /// Whether new events may be taken in.
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> LogStatus {
         self.status
     }
 
@@ -415,7 +415,7 @@ impl<S: Storage> Writer<S> {
             return Due::Begin;
         };
         // What retention waits for: it may make room.
-        if self.status == Status::Full && segment.marked != self.wanted_levels() {
+        if self.status == LogStatus::Full && segment.marked != self.wanted_levels() {
             return Due::Mark;
         }
         let is_rolling = self.is_rolling(segment);
@@ -654,7 +654,7 @@ impl<S: Storage> Writer<S> {
     fn settle_unsynced(&mut self) {
         // A mark alone says nothing about room for what waits.
         if !self.unsynced.is_empty() || self.pending.is_empty() {
-            self.status = Status::Writing;
+            self.status = LogStatus::Writing;
             self.retry_ns = None;
         }
         for group in self.unsynced.drain(..) {
@@ -709,12 +709,12 @@ impl<S: Storage> Writer<S> {
             self.leave_segment();
         }
         // The first fresh segment is begun at once, unless there is no room for it.
-        let is_first = self.status == Status::Writing && due != Due::Begin && !is_full;
+        let is_first = self.status == LogStatus::Writing && due != Due::Begin && !is_full;
         self.retry_ns = (!is_first).then_some(now_ns + WRITE_RETRY_NS);
         self.status = if is_full {
-            Status::Full
+            LogStatus::Full
         } else {
-            Status::Failing
+            LogStatus::Failing
         };
     }
 

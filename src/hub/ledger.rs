@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 
 use crate::event::{Event, NumberedEvent, RecordBatch, RecordCodec, Seq};
+use crate::history::writer::LogStatus;
 use crate::limits::LOG_WAITING_MAX;
 
 use super::keyed::Key;
@@ -21,17 +22,6 @@ pub enum Deliver {
     Durable,
     /// At once.
     Eager,
-}
-
-/// Whether the log takes new events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogStatus {
-    /// The disk fails, and is tried again.
-    Failing,
-    /// The disk is full, and is tried again.
-    Full,
-    /// All is well.
-    Writing,
 }
 
 /// How far the log is with one core's records, in the core's own count of them.

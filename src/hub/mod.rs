@@ -54,10 +54,11 @@ use crate::limits::{
     MAIL_BYTES_PENDING_MAX, NACK_BYTES_QUEUED_MAX, RING_BYTES_MAX, STREAMS_IDLE_MAX,
 };
 
+pub use crate::history::writer::LogStatus;
 pub use admission::{Refused, ViewerRequest, refusal_of};
 pub use duplicates::KnownId;
 pub use encoder::Compression;
-pub use ledger::{Append, Deliver, LogProgress, LogStatus};
+pub use ledger::{Append, Deliver, LogProgress};
 pub use now::Now;
 pub use publish::Work;
 pub use route::Outgoing;

@@ -19,12 +19,11 @@ use crate::wire::close::CloseReason;
 
 use super::duplicates::fingerprint;
 use super::keyed::Key;
-use super::ledger::LogStatus;
 use super::mail::{Ack, Receipt, Submission};
 use super::peers::Peer;
 use super::publisher::{Job, Publisher, RejectedRow, Request};
 use super::rate::ByteRate;
-use super::{Action, Hub, Now};
+use super::{Action, Hub, LogStatus, Now};
 
 /// How far a publisher's bodies were parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

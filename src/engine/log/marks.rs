@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 
 use crate::event::Seq;
-use crate::history::writer::{Progress, Status};
-use crate::hub::{LogProgress, LogStatus};
+use crate::history::writer::{LogStatus, Progress};
+use crate::hub::LogProgress;
 
 /// See the module.
 #[derive(Debug)]
@@ -60,12 +60,7 @@ impl Marks {
     }
 
     /// Whether new events may be taken in.
-    pub fn set_status(&self, status: Status) {
-        let status = match status {
-            Status::Failing => LogStatus::Failing,
-            Status::Full => LogStatus::Full,
-            Status::Writing => LogStatus::Writing,
-        };
+    pub fn set_status(&self, status: LogStatus) {
         self.status.store(status as u8, Ordering::Release);
     }
 }

@@ -11,7 +11,7 @@ use tracing::{error, info, warn};
 use crate::counters::CoreStats;
 use crate::event::{RecordBatch, RecordContent};
 use crate::history::storage::DiskStorage;
-use crate::history::writer::{Change, Levels, Progress, Status, Step, Writer};
+use crate::history::writer::{Change, Levels, LogStatus, Progress, Step, Writer};
 use crate::limits::COMMIT_INTERVAL_NS;
 
 use super::marks::Marks;
@@ -29,7 +29,7 @@ pub(super) struct LogWriter {
     // What was told last.
     progress: Vec<Progress>,
     levels: Levels,
-    status: Status,
+    status: LogStatus,
     // Decisions about tokens that were taken in.
     decisions: u64,
     roll: Roll,
@@ -123,7 +123,7 @@ impl LogWriter {
             return false;
         }
         // What fails may take long: the cores are heard meanwhile.
-        let is_flushing = self.roll == Roll::Flushing && self.status == Status::Writing;
+        let is_flushing = self.roll == Roll::Flushing && self.status == LogStatus::Writing;
         while !is_flushing && let Ok(mail) = self.inbox.try_recv() {
             if !self.handle_mail(mail) {
                 return false;
@@ -221,12 +221,12 @@ impl LogWriter {
         self.marks.set_status(status);
         let error = failure.map(|failure| failure.to_string());
         match status {
-            Status::Failing => error!(error, "the event log cannot be written: trying again"),
-            Status::Full => warn!(
+            LogStatus::Failing => error!(error, "the event log cannot be written: trying again"),
+            LogStatus::Full => warn!(
                 error,
                 "the event log's disk is full: events are refused until there is room"
             ),
-            Status::Writing => info!("the event log is written again"),
+            LogStatus::Writing => info!("the event log is written again"),
         }
         true
     }
@@ -254,7 +254,7 @@ impl LogWriter {
         counters.log_syncs.set(stats.syncs);
         counters.log_failures.set(stats.failures);
         counters.log_queued.set(self.writer.queued_bytes() as u64);
-        let is_refusing = u64::from(self.status != Status::Writing);
+        let is_refusing = u64::from(self.status != LogStatus::Writing);
         counters.log_refusing.set(is_refusing);
     }
 }

@@ -132,7 +132,7 @@ fn a_failed_sync_is_not_retried_on_the_same_file() {
     });
     assert_eq!(rig.poll(), Step::Wrote);
     assert_eq!(rig.poll(), Step::Failed);
-    assert_eq!(rig.log.writer.status(), Status::Failing);
+    assert_eq!(rig.log.writer.status(), LogStatus::Failing);
     for _ in 0..20 {
         rig.poll();
     }
@@ -140,7 +140,7 @@ fn a_failed_sync_is_not_retried_on_the_same_file() {
     rig.storage.set_faults(Faults::default());
     rig.now_ns += WRITE_RETRY_NS;
     rig.settle();
-    assert_eq!(rig.log.writer.status(), Status::Writing);
+    assert_eq!(rig.log.writer.status(), LogStatus::Writing);
     assert_eq!(rig.durable(), 5);
     let mut rig = rig.again(SimStorage::power_cut);
     assert_eq!(rig.seqs("a"), [1, 2, 3, 4, 5]);
@@ -175,7 +175,7 @@ fn a_full_disk_is_waited_out() {
     for _ in 0..2_000 {
         rig.poll();
     }
-    assert_eq!(rig.log.writer.status(), Status::Full);
+    assert_eq!(rig.log.writer.status(), LogStatus::Full);
     let durable = rig.durable();
     assert!((3..300).contains(&durable), "{durable}: what fits is kept");
     assert_eq!(rig.seqs("a").len() as u64, durable, "and served");
@@ -183,7 +183,7 @@ fn a_full_disk_is_waited_out() {
     rig.storage.set_faults(Faults::default());
     rig.now_ns += WRITE_RETRY_NS;
     rig.settle();
-    assert_eq!(rig.log.writer.status(), Status::Writing);
+    assert_eq!(rig.log.writer.status(), LogStatus::Writing);
     assert_eq!(rig.log.writer.queued_bytes(), 0);
     assert_eq!(rig.seqs("a"), (1..=300).collect::<Vec<_>>());
 }
@@ -197,7 +197,7 @@ fn filled(left: u64) -> Rig {
         ..Faults::default()
     });
     let mut seq = 4;
-    while rig.log.writer.status() != Status::Full {
+    while rig.log.writer.status() != LogStatus::Full {
         rig.push("a", seq..seq + 5);
         seq += 5;
         for _ in 0..8 {
@@ -218,7 +218,7 @@ fn a_full_disk_does_not_keep_retention_from_making_room() {
         }
         let kept = rig.log.writer.levels_kept();
         assert_eq!((kept.first, kept.floor), (3, Seq(150)), "{left}");
-        assert_eq!(rig.log.writer.status(), Status::Full, "{left}");
+        assert_eq!(rig.log.writer.status(), LogStatus::Full, "{left}");
         rig.log.catalog.forget_before(3, Seq(150));
         rig.do_chores(&mut Chores::new(SEGMENT_BYTES));
         rig.push("a", 1_000..1_050);
