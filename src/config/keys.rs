@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 use ipnet::IpNet;
 
 use super::{
-    Agents, Compression, Deliver, Durability, Heartbeat, History, Limits, ListenAddress, Ops,
-    OriginRule, Secret, Shutdown,
+    Agents, Compression, Heartbeat, History, Limits, ListenAddress, Ops, OriginRule, Secret,
+    Shutdown,
     types::parse_network,
     value::{
         Read, Show, Value, boolean, integer, list, one_of, parsed, path, quoted, secret, text,
@@ -16,6 +16,8 @@ use super::{
 };
 use crate::{
     event::Dialect,
+    history::writer::Durability,
+    hub::Deliver,
     limits::{BODY_BYTES_MAX, EVENT_BYTES_MAX, MESSAGES_PER_MINUTE_CLOSE, OUTBOX_BYTES_MIN},
 };
 
@@ -183,7 +185,7 @@ pub(super) const KEYS: &[Key] = &[
     key!("listen", listen, list(ADDRESS, address), r#"["127.0.0.1:4040"]"#),
     key!("cores", cores, integer(1, 4096), "1"),
     key!("data_dir", data_dir, path(), r#""./sightline-data""#),
-    key!("default_dialect", default_dialect, one_of(&Dialect::ALL, |d| d.name().into()), r#""observatory""#),
+    key!("default_dialect", default_dialect, one_of(&Dialect::ALL, Dialect::name), r#""observatory""#),
     key!("origins", origins, list(ORIGIN, OriginRule::parse), r#"["https://app.example.com"]"#),
     key!("trusted_proxies", trusted_proxies, list(NETWORK, parse_network), r#"["10.0.0.0/8"]"#),
 
@@ -217,8 +219,8 @@ pub(super) const KEYS: &[Key] = &[
     key!("compression.threshold_bytes", compression.threshold_bytes, integer(0, EVENT_BYTES_MAX as u64), "1024"),
     key!("compression.level", compression.level, integer(1, 9), "1"),
 
-    key!("history.durability", history.durability, one_of(&Durability::ALL, |d| d.to_string()), r#""fsync""#),
-    key!("history.deliver", history.deliver, one_of(&Deliver::ALL, |d| d.to_string()), r#""eager""#),
+    key!("history.durability", history.durability, one_of(&Durability::ALL, Durability::name), r#""fsync""#),
+    key!("history.deliver", history.deliver, one_of(&Deliver::ALL, Deliver::name), r#""eager""#),
     key!("history.age_max_hours", history.age_max_hours, integer(1, 1_000_000), "168"),
     key!("history.bytes_max", history.bytes_max, integer(64 * MEBIBYTE, MEBIBYTE * MEBIBYTE * 1024), "4294967296"),
     key!("history.dedup_ids_max", history.dedup_ids_max, integer(1, 1_000_000_000), "1000000"),

@@ -23,10 +23,12 @@ pub use self::{
     draft::{Loaded, TokenSettings},
     error::{ConfigError, ConfigErrors, Place},
     sources::{Dev, Sources},
-    types::{Deliver, Durability, KeySource, OriginRule, Secret, parse_network},
+    types::{KeySource, OriginRule, Secret, parse_network},
 };
 pub use crate::engine::listener::ListenAddress;
 use crate::event::Dialect;
+use crate::history::writer::Durability;
+use crate::hub::Deliver;
 
 /// A whole, checked configuration. Every field obeys the range in `keys`; made by
 /// [`Sources::load`] alone.

@@ -126,55 +126,6 @@ pub enum KeySource {
     Secret(Secret),
 }
 
-/// When viewers see an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deliver {
-    /// Only once it is kept.
-    Durable,
-    /// At once; a viewer may see what an unclean stop then loses.
-    Eager,
-}
-
-impl Deliver {
-    /// Both, for reading.
-    pub const ALL: [Self; 2] = [Self::Durable, Self::Eager];
-}
-
-impl fmt::Display for Deliver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Durable => "durable",
-            Self::Eager => "eager",
-        })
-    }
-}
-
-/// What a durable acknowledgement means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// Synced to the disk: survives the machine.
-    Fsync,
-    /// Kept in memory only.
-    None,
-    /// Handed to the system: survives the process.
-    Write,
-}
-
-impl Durability {
-    /// All, for reading.
-    pub const ALL: [Self; 3] = [Self::Fsync, Self::None, Self::Write];
-}
-
-impl fmt::Display for Durability {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Fsync => "fsync",
-            Self::None => "none",
-            Self::Write => "write",
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

@@ -6,6 +6,9 @@ use std::{fmt::Display, path::PathBuf};
 use toml::de::DeValue;
 
 use super::types::Secret;
+use crate::event::Dialect;
+use crate::history::writer::Durability;
+use crate::hub::Deliver;
 
 /// A value as written.
 #[derive(Clone)]
@@ -181,9 +184,9 @@ pub(super) fn secret(value: &Value) -> Read<Option<Secret>> {
 }
 
 /// One of a few names.
-pub(super) fn one_of<T: Copy>(value: &Value, all: &[T], name: fn(T) -> String) -> Read<T> {
+pub(super) fn one_of<T: Copy>(value: &Value, all: &[T], name: fn(T) -> &'static str) -> Read<T> {
     let wanted = value.as_text();
-    let found = all.iter().find(|&&item| wanted == Some(&name(item)));
+    let found = all.iter().find(|&&item| wanted == Some(name(item)));
     found.copied().ok_or_else(|| {
         let names: Vec<String> = all
             .iter()
@@ -241,23 +244,23 @@ macro_rules! show_quoted {
     };
 }
 
+macro_rules! show_named {
+    ($($named:ty),+) => {
+        $(impl Show for $named {
+            fn show(&self) -> Option<String> {
+                Some(quoted(self.name()))
+            }
+        })+
+    };
+}
+
 show_plain!(bool, u32, u64, usize);
-show_quoted!(
-    String,
-    super::Deliver,
-    super::Durability,
-    super::ListenAddress
-);
+show_quoted!(String, super::ListenAddress);
+show_named!(Dialect, Deliver, Durability);
 
 impl Show for PathBuf {
     fn show(&self) -> Option<String> {
         Some(quoted(self.display()))
-    }
-}
-
-impl Show for crate::event::Dialect {
-    fn show(&self) -> Option<String> {
-        Some(quoted(self.name()))
     }
 }
 

@@ -37,6 +37,20 @@ pub enum Durability {
     Write,
 }
 
+impl Durability {
+    /// All, for reading.
+    pub const ALL: [Self; 3] = [Self::Fsync, Self::None, Self::Write];
+
+    /// The name used in configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fsync => "fsync",
+            Self::None => "none",
+            Self::Write => "write",
+        }
+    }
+}
+
 /// How a writer works.
 #[derive(Clone, Copy, Debug)]
 pub struct WriterOptions {

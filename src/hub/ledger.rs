@@ -18,10 +18,23 @@ use super::streams::StreamSlot;
 /// When viewers see an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deliver {
-    /// Once it is kept.
+    /// Only once it is kept.
     Durable,
-    /// At once.
+    /// At once; a viewer may see what an unclean stop then loses.
     Eager,
+}
+
+impl Deliver {
+    /// Both, for reading.
+    pub const ALL: [Self; 2] = [Self::Durable, Self::Eager];
+
+    /// The name used in configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Durable => "durable",
+            Self::Eager => "eager",
+        }
+    }
 }
 
 /// How far the log is with one core's records, in the core's own count of them.

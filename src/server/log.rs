@@ -8,13 +8,13 @@ use thiserror::Error;
 use tracing::{info, warn};
 
 use crate::auth::Revocations;
-use crate::config::{Config, Durability};
+use crate::config::Config;
 use crate::engine::log::revocations_in_force;
 use crate::event::{LogIdentity, Partition};
 use crate::history::log::{EpochRule, Log, NewEpoch, OpenError, OpenOptions, OpenReport, open};
 use crate::history::retention::RetentionOptions;
 use crate::history::storage::DiskStorage;
-use crate::history::writer::{self, WriterOptions};
+use crate::history::writer::WriterOptions;
 use crate::hub::{KnownId, Now};
 use crate::limits::{DUPLICATE_WINDOW_MS, SEGMENT_BYTES};
 
@@ -51,7 +51,7 @@ pub(super) fn open_log(
 ) -> Result<OpenLog, LogError> {
     let options = OpenOptions {
         writer: WriterOptions {
-            durability: durability(config.history.durability),
+            durability: config.history.durability,
             segment_bytes: SEGMENT_BYTES,
             cores: config.cores,
         },
@@ -82,14 +82,6 @@ pub(super) fn retention(config: &Config) -> RetentionOptions {
     RetentionOptions {
         age_max_ms: hours.saturating_mul(60 * 60 * 1_000),
         bytes_max: config.history.bytes_max,
-    }
-}
-
-fn durability(durability: Durability) -> writer::Durability {
-    match durability {
-        Durability::Fsync => writer::Durability::Fsync,
-        Durability::None => writer::Durability::None,
-        Durability::Write => writer::Durability::Write,
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::auth::{KeyError, KeySet, Verifier};
-use crate::config::{Auth, Config, Deliver, KeySource, Limits, OriginRule};
+use crate::config::{Auth, Config, KeySource, Limits, OriginRule};
 use crate::engine::admission::AdmissionOptions;
 use crate::engine::{self, Clock, Pages};
 use crate::event::{Epoch, LogIdentity, Partition};
@@ -73,10 +73,7 @@ pub(super) fn hub(
         partition: partition.clone(),
         codec: log.codec.clone(),
         start: log.report.start,
-        deliver: match config.history.deliver {
-            Deliver::Durable => hub::Deliver::Durable,
-            Deliver::Eager => hub::Deliver::Eager,
-        },
+        deliver: config.history.deliver,
         seed,
         limits: hub::Limits {
             messages_per_minute: limits.messages_per_minute as usize,
