@@ -4,6 +4,7 @@
 //! Pure: bytes and times come as arguments. One `Recorder` serves one phase; `driver` feeds it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,24 @@ impl Violations {
     /// Whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+/// All five counts, as reports for people tell them.
+impl fmt::Display for Violations {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            lost,
+            duplicated,
+            reordered,
+            foreign,
+            malformed,
+        } = self;
+        write!(
+            out,
+            "lost {lost} dup {duplicated} reordered {reordered} foreign {foreign} malformed \
+             {malformed}"
+        )
     }
 }
 

@@ -285,16 +285,8 @@ impl GroupReport {
     }
 
     fn line(&self, scenario: &str) -> String {
-        let Violations {
-            lost,
-            duplicated,
-            reordered,
-            foreign,
-            malformed,
-        } = self.violations;
         let mut line = format!(
-            "{scenario} {} {} users {} conns {:.1} ev/s {}: delivered {}/{} (lost {lost} \
-             dup {duplicated} reordered {reordered} foreign {foreign} malformed {malformed})",
+            "{scenario} {} {} users {} conns {:.1} ev/s {}: delivered {}/{} ({})",
             self.name,
             self.users,
             self.connections,
@@ -302,6 +294,7 @@ impl GroupReport {
             self.size(),
             self.delivered,
             self.expected,
+            self.violations,
         );
         line.push_str(&latency_text(&self.latency_ns));
         line

@@ -114,17 +114,9 @@ impl ReturnedReport {
 
     /// The line for people.
     pub(crate) fn line(&self) -> String {
-        let Violations {
-            lost,
-            duplicated,
-            reordered,
-            foreign,
-            malformed,
-        } = self.violations;
         let mut line = format!(
-            "returned {}/{} viewers: delivered {}/{} (lost {lost} dup {duplicated} reordered \
-             {reordered} foreign {foreign} malformed {malformed})",
-            self.caught_up, self.viewers, self.delivered, self.expected,
+            "returned {}/{} viewers: delivered {}/{} ({})",
+            self.caught_up, self.viewers, self.delivered, self.expected, self.violations,
         );
         line.push_str(&latency_text(&self.caught_up_ns));
         if let Some(seconds) = self.seconds {
