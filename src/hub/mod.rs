@@ -8,6 +8,7 @@
 mod admin;
 mod admission;
 mod attach;
+pub mod bucket;
 mod catch_up;
 mod closing;
 mod command;
@@ -65,6 +66,7 @@ pub use route::Outgoing;
 
 use admin::PendingAsk;
 use admission::GivingWay;
+use bucket::Bucket;
 use catch_up::Waking;
 use drain::Drain;
 use duplicates::Duplicates;
@@ -74,7 +76,6 @@ use ledger::Ledger;
 use mail::Answer;
 use peers::Peers;
 use publisher::{Outcome, Publisher, Request};
-use rate::ByteRate;
 use reads::Reads;
 use ring::Rings;
 use route::Waiting;
@@ -215,7 +216,7 @@ pub struct Hub {
     requests: Keyed<Request>,
     // The filter that most connections begin with: one for all of them.
     everything: Rc<Filter>,
-    byte_rates: HashMap<CompactString, ByteRate, ahash::RandomState>,
+    byte_rates: HashMap<CompactString, Bucket, ahash::RandomState>,
     parser: Parser,
     // What goes to each other core at the end of the turn.
     outgoing: Vec<Outgoing>,

@@ -17,12 +17,12 @@ use crate::limits::{ADMISSION_PATIENCE_MS, READ_BYTES_PER_TURN};
 
 use crate::wire::close::CloseReason;
 
+use super::bucket::Bucket;
 use super::duplicates::fingerprint;
 use super::keyed::Key;
 use super::mail::{Ack, Receipt, Submission};
 use super::peers::Peer;
 use super::publisher::{Job, Publisher, RejectedRow, Request};
-use super::rate::ByteRate;
 use super::{Action, Hub, LogStatus, Now};
 
 /// How far a publisher's bodies were parsed.
@@ -488,7 +488,7 @@ impl Hub {
             self.byte_rates
                 .retain(|_, rate| !rate.is_full(now.ms(), per_second_max));
         }
-        let mut rate = ByteRate::new(now.ms(), per_second_max);
+        let mut rate = Bucket::default();
         let taken = rate.take(now.ms(), bytes, per_second_max);
         self.byte_rates.insert(sub.clone(), rate);
         taken

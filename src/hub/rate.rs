@@ -1,5 +1,4 @@
-//! The two limits on rate: a viewer's messages (exact sliding windows) and a publisher's bytes
-//! (a bucket that holds one second's worth).
+//! The limit on the rate of a viewer's messages: exact sliding windows.
 
 use std::collections::VecDeque;
 
@@ -92,52 +91,6 @@ impl Windows {
     }
 }
 
-/// One publisher's bytes: a bucket of one second's allowance that refills steadily.
-#[derive(Clone, Copy, Debug)]
-pub struct ByteRate {
-    available: u64,
-    refilled_ms: u64,
-}
-
-impl ByteRate {
-    /// A full bucket.
-    pub fn new(now_ms: u64, per_second_max: u64) -> Self {
-        Self {
-            available: per_second_max,
-            refilled_ms: now_ms,
-        }
-    }
-
-    /// Takes `bytes`, or says after how many milliseconds to retry (at least 1). An event larger
-    /// than the whole bucket enters a full one, so that a small limit delays it and never bars it.
-    pub fn take(&mut self, now_ms: u64, bytes: u64, per_second_max: u64) -> Result<(), u64> {
-        self.refill(now_ms, per_second_max);
-        let needed = bytes.min(per_second_max);
-        if needed <= self.available {
-            self.available -= needed;
-            return Ok(());
-        }
-        let missing = needed - self.available;
-        Err((missing * SECOND_MS).div_ceil(per_second_max.max(1)).max(1))
-    }
-
-    /// Whether the bucket is full, so that forgetting it changes nothing.
-    pub fn is_full(&mut self, now_ms: u64, per_second_max: u64) -> bool {
-        self.refill(now_ms, per_second_max);
-        self.available >= per_second_max
-    }
-
-    fn refill(&mut self, now_ms: u64, per_second_max: u64) {
-        let elapsed_ms = now_ms.saturating_sub(self.refilled_ms).min(SECOND_MS);
-        let gained = per_second_max * elapsed_ms / SECOND_MS;
-        // Small gains wait until they are at least a byte, else a busy publisher would never refill.
-        if gained > 0 || elapsed_ms == SECOND_MS {
-            self.available = (self.available + gained).min(per_second_max);
-            self.refilled_ms = now_ms;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,18 +143,6 @@ mod tests {
         assert!(rate.windows.is_some());
         rate.handle_idle(60_000);
         assert!(rate.windows.is_none());
-    }
-
-    #[test]
-    fn bytes_are_bounded_a_second_and_an_oversized_event_is_only_delayed() {
-        let mut bytes = ByteRate::new(0, 1_000);
-        assert_eq!(bytes.take(0, 600, 1_000), Ok(()));
-        assert_eq!(bytes.take(0, 600, 1_000), Err(200));
-        assert_eq!(bytes.take(200, 600, 1_000), Ok(()));
-        assert_eq!(bytes.take(200, 5_000, 1_000), Err(1_000));
-        assert_eq!(bytes.take(1_200, 5_000, 1_000), Ok(()));
-        assert!(!bytes.is_full(1_300, 1_000));
-        assert!(bytes.is_full(2_200, 1_000));
     }
 
     proptest::proptest! {

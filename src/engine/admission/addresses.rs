@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::Class;
+use crate::hub::bucket::Bucket;
 
 /// An address as it counts: IPv4 in full (mapped into IPv6 or not), IPv6 up to its /64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,14 +71,14 @@ impl Addresses {
         record.seats -= usize::from(class.is_seat());
     }
 
-    /// One handshake of a token bucket that holds a second's worth. Errors: the milliseconds until
-    /// the next is there.
+    /// One handshake of a second's worth. Errors: the milliseconds until the next is there.
     pub(super) fn take_handshake(&mut self, address: AddressKey, now_ms: u64) -> Result<(), u64> {
         let per_second = u64::from(self.handshakes_per_second);
         if per_second == 0 {
             return Ok(());
         }
-        self.record(address, now_ms).bucket.take(per_second, now_ms)
+        let record = self.record(address, now_ms);
+        record.handshakes.take(now_ms, 1, per_second)
     }
 
     fn record(&mut self, address: AddressKey, now_ms: u64) -> &mut Record {
@@ -90,8 +91,10 @@ impl Addresses {
     /// Forgets the addresses without socket whose bucket is full again; where too many remain, the
     /// others without socket too. Each sweep is paid for by as many new addresses as it leaves.
     fn sweep(&mut self, now_ms: u64) {
-        self.records
-            .retain(|_, record| record.sockets > 0 || !record.bucket.is_full(now_ms));
+        let per_second = u64::from(self.handshakes_per_second);
+        self.records.retain(|_, record| {
+            record.sockets > 0 || !record.handshakes.is_full(now_ms, per_second)
+        });
         if self.records.len() > self.sockets_max.saturating_mul(2) {
             self.records.retain(|_, record| record.sockets > 0);
         }
@@ -104,35 +107,7 @@ struct Record {
     sockets: usize,
     asking: usize,
     seats: usize,
-    bucket: Bucket,
-}
-
-/// Kept as what was taken out, in thousandths, so that an untouched bucket is full and all zero.
-#[derive(Debug, Default)]
-struct Bucket {
-    taken_milli: u64,
-    updated_ms: u64,
-}
-
-impl Bucket {
-    fn take(&mut self, per_second: u64, now_ms: u64) -> Result<(), u64> {
-        let returned = now_ms
-            .saturating_sub(self.updated_ms)
-            .saturating_mul(per_second);
-        self.taken_milli = self.taken_milli.saturating_sub(returned);
-        self.updated_ms = self.updated_ms.max(now_ms);
-        let excess = (self.taken_milli + 1_000).saturating_sub(per_second * 1_000);
-        if excess > 0 {
-            return Err(excess.div_ceil(per_second));
-        }
-        self.taken_milli += 1_000;
-        Ok(())
-    }
-
-    /// A second fills it from empty.
-    fn is_full(&self, now_ms: u64) -> bool {
-        now_ms.saturating_sub(self.updated_ms) >= 1_000
-    }
+    handshakes: Bucket,
 }
 
 /// The first 64 bits: what one host or site is given.
