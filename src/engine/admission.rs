@@ -45,7 +45,7 @@ impl AdmissionOptions {
 
 /// Why there is no room; the client's to wait out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Refused {
+pub enum AdmissionError {
     /// This node is about to stop: 503, `DRAINING`.
     #[error("this node is shutting down")]
     Draining,
@@ -115,10 +115,10 @@ impl Admission {
         self: &Arc<Self>,
         ip: Option<IpAddr>,
         now_ms: u64,
-    ) -> Result<Ticket, Refused> {
+    ) -> Result<Ticket, AdmissionError> {
         let mut counts = self.lock();
         if counts.by_class.iter().sum::<usize>() >= self.options.sockets_max() {
-            return Err(Refused::NodeFull);
+            return Err(AdmissionError::NodeFull);
         }
         let address = ip.and_then(AddressKey::of);
         counts.check_asking(address, &self.options)?;
@@ -170,7 +170,7 @@ pub struct Ticket {
 impl Ticket {
     /// A trusted proxy named the client of the request that follows: the socket counts there from
     /// now on. Errors: `IpLimit`; then it counts for nobody.
-    pub fn handle_client_ip(&mut self, ip: IpAddr, now_ms: u64) -> Result<(), Refused> {
+    pub fn handle_client_ip(&mut self, ip: IpAddr, now_ms: u64) -> Result<(), AdmissionError> {
         let address = AddressKey::of(ip);
         if address == self.address {
             return Ok(());
@@ -190,9 +190,9 @@ impl Ticket {
 
     /// The socket asks for an upgrade: call it before the token is verified, which is what costs.
     /// Errors: `Draining`, `RateLimited`.
-    pub fn handle_handshake(&self, now_ms: u64) -> Result<(), Refused> {
+    pub fn handle_handshake(&self, now_ms: u64) -> Result<(), AdmissionError> {
         if self.admission.is_draining() {
-            return Err(Refused::Draining);
+            return Err(AdmissionError::Draining);
         }
         let Some(address) = self.address else {
             return Ok(());
@@ -202,17 +202,21 @@ impl Ticket {
             .lock()
             .addresses
             .take_handshake(address, now_ms);
-        taken.map_err(|retry_after_ms| Refused::RateLimited { retry_after_ms })
+        taken.map_err(|retry_after_ms| AdmissionError::RateLimited { retry_after_ms })
     }
 
     /// The socket brought a valid token and becomes `class`; again and again on a kept-alive one.
     /// Errors, for a seat: `Draining`, `NodeFull`, `IpLimit`; it stays what it was.
-    pub fn handle_authenticated(&mut self, class: Class, now_ms: u64) -> Result<(), Refused> {
+    pub fn handle_authenticated(
+        &mut self,
+        class: Class,
+        now_ms: u64,
+    ) -> Result<(), AdmissionError> {
         if class == self.class {
             return Ok(());
         }
         if class.is_seat() && self.admission.is_draining() {
-            return Err(Refused::Draining);
+            return Err(AdmissionError::Draining);
         }
         let mut counts = self.admission.lock();
         if class.is_seat() && !self.class.is_seat() {
@@ -248,7 +252,7 @@ impl Counts {
         &self,
         address: Option<AddressKey>,
         options: &AdmissionOptions,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), AdmissionError> {
         let asking = address.map_or(0, |address| self.addresses.asking(address));
         check_limit(asking, options.unauthenticated_per_ip)
     }
@@ -257,14 +261,14 @@ impl Counts {
         &self,
         address: Option<AddressKey>,
         options: &AdmissionOptions,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), AdmissionError> {
         let seats: usize = Class::ALL
             .iter()
             .filter(|class| class.is_seat())
             .map(|class| self.by_class[*class as usize])
             .sum();
         if seats >= options.connections_max {
-            return Err(Refused::NodeFull);
+            return Err(AdmissionError::NodeFull);
         }
         let of_address = address.map_or(0, |address| self.addresses.seats(address));
         check_limit(of_address, options.connections_per_ip)
@@ -285,11 +289,11 @@ impl Counts {
     }
 }
 
-fn check_limit(count: usize, limit: usize) -> Result<(), Refused> {
+fn check_limit(count: usize, limit: usize) -> Result<(), AdmissionError> {
     match limit {
         0 => Ok(()),
         _ if count < limit => Ok(()),
-        _ => Err(Refused::IpLimit),
+        _ => Err(AdmissionError::IpLimit),
     }
 }
 

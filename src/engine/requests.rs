@@ -20,7 +20,7 @@ use crate::wire::proxy::Origination;
 use crate::wire::{BodyFraming, Method, RequestHead, Role, Upgrade};
 
 use super::admin::Route;
-use super::admission::{Class, Refused as NotAdmitted};
+use super::admission::{AdmissionError, Class};
 use super::answer::{Framing, Refused};
 use super::connection::{Door, HttpState, Protocol, Purpose};
 use super::event_loop::Core;
@@ -413,18 +413,18 @@ fn bad_token(error: TokenError) -> Refused {
     Refused::new(refusal_of(error), error.message())
 }
 
-pub(super) fn not_admitted(reason: NotAdmitted) -> Refused {
-    let (refusal, retry_after_s) = match reason {
-        NotAdmitted::Draining => (Refusal::Draining, 5),
-        NotAdmitted::IpLimit => (Refusal::IpLimit, 5),
-        NotAdmitted::NodeFull => (Refusal::NodeFull, 5),
-        NotAdmitted::RateLimited { retry_after_ms } => {
+pub(super) fn not_admitted(error: AdmissionError) -> Refused {
+    let (refusal, retry_after_s) = match error {
+        AdmissionError::Draining => (Refusal::Draining, 5),
+        AdmissionError::IpLimit => (Refusal::IpLimit, 5),
+        AdmissionError::NodeFull => (Refusal::NodeFull, 5),
+        AdmissionError::RateLimited { retry_after_ms } => {
             (Refusal::RateLimited, retry_after_ms.div_ceil(1_000))
         }
     };
     Refused {
         refusal,
-        message: reason.to_string().into(),
+        message: error.to_string().into(),
         retry_after_s: Some(retry_after_s),
     }
 }

@@ -19,6 +19,7 @@ use crate::wire::deflate::InflateCounts;
 use crate::wire::frame::Data;
 use crate::wire::{Incoming, Inflater, WireError};
 
+use super::admission::AdmissionError;
 use super::answer::Framing;
 use super::connection::{Connection, Door, HttpState, Line, Pending, Protocol, Speaker, WebSocket};
 use super::event_loop::{Core, Timer};
@@ -119,8 +120,8 @@ impl Core {
 
     // Tells a client why it is not let in, as far as the socket takes it at once; nothing was read of
     // it. Under TLS there is nobody to tell yet.
-    fn turn_away(&self, mut transport: Transport, reason: super::admission::Refused) {
-        let refused = super::requests::not_admitted(reason);
+    fn turn_away(&self, mut transport: Transport, error: AdmissionError) {
+        let refused = super::requests::not_admitted(error);
         let index = refused.refusal.index();
         self.stats.counters.refusals.at(index).add(1);
         if transport.is_handshaking() {

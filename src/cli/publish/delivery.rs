@@ -10,7 +10,7 @@ use tungstenite::Utf8Bytes;
 
 use super::super::client::{Client, ClientError, ConnectArgs, Conversation, Stop, say};
 use super::intake::{Inbox, Input, Intake, Item, intake};
-use super::window::{Refused, Window};
+use super::window::{Nacked, Window};
 
 /// Runs `source` on a thread of its own and delivers what it takes in; then tells the account.
 /// Errors: `Incomplete`, the source's own, and those of `Client`.
@@ -93,7 +93,7 @@ impl Delivery {
         let outcome = self
             .window
             .handle_nack(now, nack.message, &nack.code, after);
-        if let Some(Refused::ForGood(parcel)) = outcome {
+        if let Some(Nacked::ForGood(parcel)) = outcome {
             self.tell_refusal(&parcel.label, &nack.code, &nack.reason);
         }
     }

@@ -46,7 +46,7 @@ struct Pause {
 
 /// What the gateway's refusal of one event leads to.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub(crate) enum Nacked {
     /// It goes again, later.
     ForNow,
     /// It is settled: it will never be taken.
@@ -110,7 +110,7 @@ impl Window {
         message: u64,
         code: &str,
         retry_after: Option<Duration>,
-    ) -> Option<Refused> {
+    ) -> Option<Nacked> {
         let index = self
             .entries
             .iter()
@@ -119,9 +119,9 @@ impl Window {
             self.entries[index].sent_as = None;
             self.in_flight -= 1;
             self.pause(now, code, retry_after.unwrap_or(RETRY_AFTER_DEFAULT));
-            Refused::ForNow
+            Nacked::ForNow
         } else {
-            Refused::ForGood(self.remove(index))
+            Nacked::ForGood(self.remove(index))
         };
         self.check_invariants();
         Some(refused)
@@ -263,12 +263,12 @@ mod tests {
         window.push(parcel(4));
         assert_eq!(
             window.handle_nack(now, 2, "OVERLOADED", Some(after)),
-            Some(Refused::ForNow)
+            Some(Nacked::ForNow)
         );
         assert_eq!(sent(&mut window, now), [""; 0], "nothing overtakes");
         assert_eq!(
             window.handle_nack(now, 3, "OVERLOADED", Some(after)),
-            Some(Refused::ForNow)
+            Some(Nacked::ForNow)
         );
         assert_eq!(window.handle_ack(3), 1);
         assert_eq!(sent(&mut window, now), [""; 0]);
@@ -295,7 +295,7 @@ mod tests {
         let mut window = filled(2);
         sent(&mut window, now);
         let refused = window.handle_nack(now, 1, "NO_AUDIENCE", None);
-        assert_eq!(refused, Some(Refused::ForGood(parcel(1))));
+        assert_eq!(refused, Some(Nacked::ForGood(parcel(1))));
         assert_eq!(window.handle_nack(now, 1, "NO_AUDIENCE", None), None);
         assert_eq!(window.handle_ack(2), 1);
         assert!(window.is_empty());
@@ -390,7 +390,7 @@ mod tests {
                     (_, Some(Answer::Ack(through))) => published += window.handle_ack(through),
                     (_, Some(Answer::Nack(message, code))) => {
                         let outcome = window.handle_nack(now, message, code, None);
-                        if let Some(Refused::ForGood(parcel)) = outcome {
+                        if let Some(Nacked::ForGood(parcel)) = outcome {
                             refused.push(parcel.text.parse::<usize>().unwrap());
                         }
                     }

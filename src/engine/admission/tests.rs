@@ -15,11 +15,11 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn accept(admission: &Arc<Admission>, address: &str) -> Result<Ticket, Refused> {
+fn accept(admission: &Arc<Admission>, address: &str) -> Result<Ticket, AdmissionError> {
     admission.handle_accept(Some(ip(address)), 0)
 }
 
-fn seat(admission: &Arc<Admission>, address: &str) -> Result<Ticket, Refused> {
+fn seat(admission: &Arc<Admission>, address: &str) -> Result<Ticket, AdmissionError> {
     let mut ticket = accept(admission, address)?;
     ticket.handle_authenticated(Class::Viewer, 0)?;
     Ok(ticket)
@@ -32,7 +32,7 @@ fn an_address_has_its_share_of_sockets_that_only_ask() {
     let second = accept(&admission, "192.0.2.1").unwrap();
     assert_eq!(
         accept(&admission, "192.0.2.1").unwrap_err(),
-        Refused::IpLimit
+        AdmissionError::IpLimit
     );
     let _other = accept(&admission, "192.0.2.2").unwrap();
     first.handle_authenticated(Class::Requests, 0).unwrap();
@@ -87,7 +87,7 @@ fn a_full_node_hears_sockets_but_gives_no_seat() {
     let mut asking = accept(&admission, "192.0.2.9").unwrap();
     assert_eq!(
         asking.handle_authenticated(Class::Viewer, 0),
-        Err(Refused::NodeFull)
+        Err(AdmissionError::NodeFull)
     );
     assert_eq!(asking.class(), Class::Asking);
     asking.handle_authenticated(Class::Requests, 0).unwrap();
@@ -110,7 +110,7 @@ fn sockets_have_a_hard_cap() {
         .collect();
     assert_eq!(
         accept(&admission, "192.0.2.2").unwrap_err(),
-        Refused::NodeFull
+        AdmissionError::NodeFull
     );
 }
 
@@ -119,7 +119,10 @@ fn an_address_has_its_share_of_seats() {
     let admission = Admission::new(OPTIONS);
     let first = seat(&admission, "192.0.2.1").unwrap();
     let _second = seat(&admission, "192.0.2.1").unwrap();
-    assert_eq!(seat(&admission, "192.0.2.1").unwrap_err(), Refused::IpLimit);
+    assert_eq!(
+        seat(&admission, "192.0.2.1").unwrap_err(),
+        AdmissionError::IpLimit
+    );
     drop(first);
     let _third = seat(&admission, "192.0.2.1").unwrap();
 }
@@ -131,13 +134,13 @@ fn handshakes_of_an_address_are_limited_in_any_second() {
     for _ in 0..4 {
         ticket.handle_handshake(5_000).unwrap();
     }
-    let refused = Err(Refused::RateLimited {
+    let refused = Err(AdmissionError::RateLimited {
         retry_after_ms: 250,
     });
     assert_eq!(ticket.handle_handshake(5_000), refused);
     assert_eq!(
         ticket.handle_handshake(5_249),
-        Err(Refused::RateLimited { retry_after_ms: 1 })
+        Err(AdmissionError::RateLimited { retry_after_ms: 1 })
     );
     ticket.handle_handshake(5_250).unwrap();
     assert!(ticket.handle_handshake(5_250).is_err());
@@ -165,7 +168,7 @@ fn behind_a_proxy_the_client_counts_once_it_is_named() {
     tickets[1].handle_client_ip(client, 0).unwrap();
     assert_eq!(
         tickets[2].handle_client_ip(client, 0),
-        Err(Refused::IpLimit)
+        Err(AdmissionError::IpLimit)
     );
     tickets[0].handle_client_ip(ip("192.0.2.2"), 0).unwrap();
     tickets[3].handle_client_ip(client, 0).unwrap();
@@ -186,10 +189,10 @@ fn a_draining_node_hears_sockets_and_refuses_upgrades() {
     assert!(admission.is_draining());
     assert_eq!(
         before.handle_authenticated(Class::Viewer, 0),
-        Err(Refused::Draining)
+        Err(AdmissionError::Draining)
     );
     let after = accept(&admission, "192.0.2.1").unwrap();
-    assert_eq!(after.handle_handshake(0), Err(Refused::Draining));
+    assert_eq!(after.handle_handshake(0), Err(AdmissionError::Draining));
 }
 
 #[test]
