@@ -6,10 +6,8 @@ use serde_json::{Value, json};
 use crate::auth::{Revocation, RevokeRequest};
 use crate::hub::mail::{Answer, Ask, Target};
 use crate::limits::TOKEN_ID_BYTES_MAX;
-use crate::wire::Method;
 use crate::wire::close::Refusal;
-
-use super::answer::Refused;
+use crate::wire::{Method, Refused};
 
 /// An administrator's request, by method and path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,5 @@
 //! HTTP answers as this server gives them: publish outcomes, refusals, refusals as a close.
 
-use std::borrow::Cow;
-
 use serde_json::json;
 
 use crate::dialect::{ServerMessage, encode_message};
@@ -10,27 +8,9 @@ use crate::hub::publisher::{Outcome, RejectedRow};
 use crate::wire::close::Refusal;
 use crate::wire::frame::{encode_close, encode_text};
 use crate::wire::handshake::write_switching_protocols;
-use crate::wire::http::{Refused as RefusedAnswer, Response, write_refusal, write_response};
+use crate::wire::http::{RefusalResponse, Response, write_refusal, write_response};
 use crate::wire::origin::cors_headers;
-use crate::wire::{Method, RequestHead, Role, Upgrade};
-
-/// A refusal on its way to the peer.
-#[derive(Clone, Debug)]
-pub(super) struct Refused {
-    pub refusal: Refusal,
-    pub message: Cow<'static, str>,
-    pub retry_after_s: Option<u64>,
-}
-
-impl Refused {
-    pub fn new(refusal: Refusal, message: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            refusal,
-            message: message.into(),
-            retry_after_s: None,
-        }
-    }
-}
+use crate::wire::{Method, Refused, RequestHead, Role, Upgrade};
 
 /// How an answer goes out.
 #[derive(Clone, Copy, Debug, Default)]
@@ -75,14 +55,13 @@ pub(super) fn broken(outcome: &Outcome) -> Refused {
 /// Appends a refusal.
 pub(super) fn refuse(out: &mut Vec<u8>, refused: &Refused, framing: Framing<'_>) {
     let cors = framing.origin.map(cors_headers);
-    let answer = RefusedAnswer {
-        retry_after_s: refused.retry_after_s,
+    let response = RefusalResponse {
+        refused,
         headers: cors.as_ref().map_or(&[][..], |headers| headers),
         keep_alive: framing.keep_alive,
         head_only: framing.head_only,
-        ..RefusedAnswer::new(refused.refusal, &refused.message)
     };
-    write_refusal(out, &answer);
+    write_refusal(out, &response);
 }
 
 /// Appends JSON.

@@ -14,10 +14,10 @@ use crate::limits::{
 use crate::wire::close::Refusal;
 use crate::wire::http::ContentCoding;
 use crate::wire::http::write_continue;
-use crate::wire::{BodyDecoder, RequestHead};
+use crate::wire::{BodyDecoder, Refused, RequestHead};
 
 use super::admin::{self};
-use super::answer::{Framing, Refused, broken, publish_answer};
+use super::answer::{Framing, broken, publish_answer};
 use super::connection::{BodyState, HttpState, Pending, Protocol, Purpose, Speaker, WebSocket};
 use super::event_loop::Core;
 

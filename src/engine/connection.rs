@@ -9,7 +9,7 @@ use compact_str::CompactString;
 use crate::auth::Claims;
 use crate::hub::keyed::Key;
 use crate::wire::control::ControlRate;
-use crate::wire::{Assembler, BodyDecoder, HeadParser, RequestHead};
+use crate::wire::{Assembler, BodyDecoder, HeadParser, Refused, RequestHead};
 
 use super::admission::Ticket;
 use super::transport::{Rest, Transport};
@@ -120,7 +120,7 @@ pub(super) struct BodyState {
 pub(super) enum Purpose {
     Admin(super::admin::Route),
     /// The request is refused already; the body is read only so that the connection can be kept.
-    Discard(Box<super::answer::Refused>),
+    Discard(Box<Refused>),
     Publish {
         claims: Rc<Claims>,
         kind: crate::event::BodyKind,

@@ -9,13 +9,12 @@ use crate::event::{Dialect, StreamKind};
 use crate::hub::frames::Variant;
 use crate::hub::keyed::Key;
 use crate::hub::peers::{Arrival, Role as PeerRole};
-use crate::hub::{Now, Refused as HubRefused, ViewerRequest};
+use crate::hub::{Now, ViewerRequest};
 use crate::limits::BODY_BYTES_MAX;
 use crate::wire::deflate::Agreement;
 use crate::wire::handshake::write_switching_protocols;
-use crate::wire::{Assembler, Intake, RequestHead, Role, Upgrade};
+use crate::wire::{Assembler, Intake, Refused, RequestHead, Role, Upgrade};
 
-use super::answer::Refused;
 use super::connection::{Connection, Http, HttpState, Line, Pending, Protocol, Speaker, WebSocket};
 use super::event_loop::{Core, Letter, Timer};
 use crate::wire::control::ControlRate;
@@ -164,7 +163,7 @@ impl Core {
     }
 
     /// The hub has decided on a viewer that waited.
-    pub(super) fn finish_upgrade(&mut self, now: Now, key: Key, outcome: Result<Key, HubRefused>) {
+    pub(super) fn finish_upgrade(&mut self, now: Now, key: Key, outcome: Result<Key, Refused>) {
         let Some(http) = self.http(key) else {
             // The socket ended while the hub decided.
             if let Ok(peer) = outcome {
@@ -184,7 +183,7 @@ impl Core {
         now: Now,
         key: Key,
         upgrade: &Upgrade,
-        outcome: Result<Key, HubRefused>,
+        outcome: Result<Key, Refused>,
     ) {
         match outcome {
             Ok(peer) => {
@@ -219,18 +218,7 @@ impl Core {
                     is_finished: false,
                 });
             }
-            Err(HubRefused {
-                refusal,
-                message,
-                retry_after_s,
-            }) => {
-                let refused = Refused {
-                    refusal,
-                    message: message.into(),
-                    retry_after_s,
-                };
-                self.refuse_upgrade(now, key, Some(upgrade), &refused);
-            }
+            Err(refused) => self.refuse_upgrade(now, key, Some(upgrade), &refused),
         }
     }
 

@@ -14,9 +14,10 @@ use crate::limits::{
     CLOSE_TIMEOUT_MS, HEAD_TIMEOUT_MS, TLS_HANDSHAKE_STEPS_PER_TURN, TLS_HANDSHAKE_TIMEOUT_MS,
     TLS_HANDSHAKES_UNFINISHED_MAX,
 };
+use crate::wire::Refused;
 use crate::wire::close::Refusal;
 
-use super::answer::{Framing, Refused};
+use super::answer::Framing;
 use super::connection::{Connection, Line, Protocol};
 use super::event_loop::Core;
 use super::tls::{Handshake, HandshakeError, Terms};

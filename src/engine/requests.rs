@@ -17,11 +17,11 @@ use crate::limits::{ADMIN_BODY_BYTES_MAX, BODY_BYTES_MAX, HEAD_TIMEOUT_MS};
 use crate::wire::close::Refusal;
 use crate::wire::handshake::{Token, is_upgrade};
 use crate::wire::proxy::Origination;
-use crate::wire::{BodyFraming, Method, RequestHead, Role, Upgrade};
+use crate::wire::{BodyFraming, Method, Refused, RequestHead, Role, Upgrade};
 
 use super::admin::Route;
 use super::admission::{AdmissionError, Class};
-use super::answer::{Framing, Refused};
+use super::answer::Framing;
 use super::connection::{Door, HttpState, Protocol, Purpose};
 use super::event_loop::Core;
 use super::handoff::{Request, Verified};

@@ -11,9 +11,9 @@ use crate::limits::{CLOSE_TIMEOUT_MS, KEEP_ALIVE_TIMEOUT_MS};
 use crate::wire::close::Refusal;
 use crate::wire::http::{Response, write_response};
 use crate::wire::origin::preflight_headers;
-use crate::wire::{Method, RequestHead, Upgrade};
+use crate::wire::{Method, Refused, RequestHead, Upgrade};
 
-use super::answer::{Framing, Refused, answer_json, refuse, refuse_by_close};
+use super::answer::{Framing, answer_json, refuse, refuse_by_close};
 use super::connection::{Door, HttpState};
 use super::event_loop::Core;
 use super::requests::Caller;

@@ -3,6 +3,7 @@
 //! At the limit the user's oldest connections are pinged; one that stays silent gives way, and
 //! only when all have answered is the newcomer refused.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use crate::auth::{Claims, TokenError};
@@ -10,6 +11,7 @@ use crate::dialect::{ConnectQuery, SubscribeScope};
 use crate::event::{Dialect, Filter};
 use crate::failpoint;
 use crate::limits::{GIVE_WAY_MS, GIVE_WAY_PINGED_MAX};
+use crate::wire::Refused;
 use crate::wire::close::{CloseReason, Refusal};
 
 use super::frames::Variant;
@@ -30,17 +32,6 @@ pub struct ViewerRequest {
     pub variant: Variant,
     /// What it asked for in its query.
     pub query: ConnectQuery,
-}
-
-/// Why a connection is not let in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// The code.
-    pub refusal: Refusal,
-    /// For people.
-    pub message: &'static str,
-    /// Seconds after which another try is worth it.
-    pub retry_after_s: Option<u64>,
 }
 
 /// A newcomer that waits for one of its user's connections to give way.
@@ -229,11 +220,8 @@ impl Hub {
         if self.drain.is_draining() {
             return Err(DRAINING);
         }
-        self.trust.check(now, claims).map_err(|error| Refused {
-            refusal: refusal_of(error),
-            message: error.message(),
-            retry_after_s: None,
-        })
+        let check = self.trust.check(now, claims);
+        check.map_err(|error| Refused::new(refusal_of(error), error.message()))
     }
 
     fn connections_max(&self, claims: &Claims) -> usize {
@@ -260,13 +248,15 @@ const DEFAULT_TIER: &str = "individual";
 
 const USER_LIMIT: Refused = Refused {
     refusal: Refusal::UserLimit,
-    message: "this user has as many connections as its tier allows, and all are alive: close one first",
+    message: Cow::Borrowed(
+        "this user has as many connections as its tier allows, and all are alive: close one first",
+    ),
     retry_after_s: Some(5),
 };
 
 const DRAINING: Refused = Refused {
     refusal: Refusal::Draining,
-    message: "the server is shutting down: connect again in a moment",
+    message: Cow::Borrowed("the server is shutting down: connect again in a moment"),
     retry_after_s: Some(5),
 };
 

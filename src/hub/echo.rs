@@ -2,11 +2,12 @@
 //! says goes back to it, on the road that server messages take. They have heartbeats, an outbox and a
 //! token like anybody; no tier counts them.
 
+use crate::wire::Refused;
 use crate::wire::frame::Data;
 
 use super::keyed::Key;
 use super::peers::{Arrival, Role};
-use super::{Hub, Now, Refused};
+use super::{Hub, Now};
 
 impl Hub {
     /// Lets such a peer in: its name among the peers. `takes_deflated`: it agreed on that.

@@ -54,9 +54,10 @@ use crate::event::{Epoch, Filter, Parser, Partition, RecordCodec, Seq};
 use crate::limits::{
     MAIL_BYTES_PENDING_MAX, NACK_BYTES_QUEUED_MAX, RING_BYTES_MAX, STREAMS_IDLE_MAX,
 };
+use crate::wire::Refused;
 
 pub use crate::history::writer::LogStatus;
-pub use admission::{Refused, ViewerRequest, refusal_of};
+pub use admission::{ViewerRequest, refusal_of};
 pub use duplicates::KnownId;
 pub use encoder::Compression;
 pub use ledger::{Append, Deliver, LogProgress};
@@ -179,7 +180,7 @@ pub enum Action {
         /// The engine's name for the connection.
         connection: Key,
         /// Its name here, or why not.
-        outcome: Result<Key, admission::Refused>,
+        outcome: Result<Key, Refused>,
     },
     /// All cores have answered an administrator.
     Asked {

@@ -19,9 +19,8 @@ use crate::dialect::{ConnectQuery, SubscribeScope};
 use crate::event::{
     BodyKind, Dialect, Epoch, LogIdentity, Partition, RecordBatch, RecordCodec, Seq, StreamKind,
 };
-use crate::wire::Inflater;
+use crate::wire::{Inflater, Refused};
 
-use super::admission::Refused;
 use super::encoder::Encoder;
 use super::frames::Variant;
 use super::keyed::Key;

@@ -16,6 +16,7 @@ pub mod proxy; // whom a trusted proxy speaks for
 pub mod utf8; // UTF-8 across fragments
 
 mod buffer; // growth that keeps to a bound
+mod refused; // what a peer is told with a refusal
 
 pub use close::{CloseReason, Refusal};
 pub use deflate::Inflater;
@@ -23,3 +24,4 @@ pub use handshake::{Endpoints, HandshakeError, Role, Token, Upgrade};
 pub use http::{BodyDecoder, BodyFraming, HeadParser, HttpError, Method, RequestHead};
 pub use message::{Assembler, Incoming, Intake, WireError};
 pub use origin::OriginPolicy;
+pub use refused::Refused;

@@ -15,7 +15,7 @@ pub use body::{BodyDecoder, BodyFraming, ContentCoding};
 pub use head::{HeadParser, Method, RequestHead, find_head_end, parse_head};
 pub use query::query_pairs;
 pub(super) use response::push_header;
-pub use response::{Refused, Response, write_continue, write_refusal, write_response};
+pub use response::{RefusalResponse, Response, write_continue, write_refusal, write_response};
 
 use super::close::Refusal;
 

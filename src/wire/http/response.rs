@@ -4,6 +4,7 @@ use std::io::Write;
 
 use serde_json::Value;
 
+use crate::wire::Refused;
 use crate::wire::close::Refusal;
 
 /// One answer, borrowed from wherever its parts are.
@@ -36,36 +37,17 @@ impl Default for Response<'_> {
     }
 }
 
-/// One refusal, borrowed from wherever its parts are.
+/// One refusal as an answer, borrowed from wherever its parts are.
 #[derive(Clone, Copy, Debug)]
-pub struct Refused<'a> {
-    /// Status and code word.
-    pub refusal: Refusal,
-    /// For people; any text.
-    pub message: &'a str,
-    /// Seconds for `Retry-After`; 1 where the refusal carries it and none is given.
-    pub retry_after_s: Option<u64>,
+pub struct RefusalResponse<'a> {
+    /// What is refused; it says 1 in `Retry-After` where its row carries that and none is given.
+    pub refused: &'a Refused,
     /// Further headers, such as CORS.
     pub headers: &'a [(&'a str, &'a str)],
     /// Whether the connection takes another request.
     pub keep_alive: bool,
     /// Whether to leave out the body: the answer to HEAD.
     pub head_only: bool,
-}
-
-impl<'a> Refused<'a> {
-    /// A refusal that ends the connection, which is what malformed requests and refused upgrades
-    /// get.
-    pub fn new(refusal: Refusal, message: &'a str) -> Self {
-        Self {
-            refusal,
-            message,
-            retry_after_s: None,
-            headers: &[],
-            keep_alive: false,
-            head_only: false,
-        }
-    }
 }
 
 /// Appends `response` to `out`. No content sniffing, no caching: all answers are of the moment.
@@ -98,13 +80,19 @@ pub fn write_response(out: &mut Vec<u8>, response: &Response<'_>) {
 }
 
 /// Appends a refusal: `{"error":{"code":"…","message":"…"}}` and the headers that its row carries.
-pub fn write_refusal(out: &mut Vec<u8>, refused: &Refused<'_>) {
+pub fn write_refusal(out: &mut Vec<u8>, response: &RefusalResponse<'_>) {
+    let RefusalResponse {
+        refused,
+        headers,
+        keep_alive,
+        head_only,
+    } = *response;
     let refusal = refused.refusal;
     let retry_after = refused
         .retry_after_s
         .or(refusal.has_retry_after().then_some(1));
     let retry_after = retry_after.map(|seconds| seconds.to_string());
-    let mut headers = refused.headers.to_vec();
+    let mut headers = headers.to_vec();
     headers.extend(retry_after.as_deref().map(|value| ("Retry-After", value)));
     headers.extend(
         refusal
@@ -116,13 +104,13 @@ pub fn write_refusal(out: &mut Vec<u8>, refused: &Refused<'_>) {
             .websocket_version()
             .map(|value| ("Sec-WebSocket-Version", value)),
     );
-    let body = refusal_body(refusal, refused.message);
+    let body = refusal_body(refusal, &refused.message);
     let response = Response {
         status: refusal.status(),
         headers: &headers,
         body: body.as_bytes(),
-        keep_alive: refused.keep_alive,
-        head_only: refused.head_only,
+        keep_alive,
+        head_only,
         ..Response::default()
     };
     write_response(out, &response);
@@ -179,9 +167,15 @@ mod tests {
 
     use super::*;
 
-    fn refused(refused: &Refused<'_>) -> String {
+    fn answer(refused: &Refused, headers: &[(&str, &str)]) -> String {
         let mut out = Vec::new();
-        write_refusal(&mut out, refused);
+        let response = RefusalResponse {
+            refused,
+            headers,
+            keep_alive: false,
+            head_only: false,
+        };
+        write_refusal(&mut out, &response);
         String::from_utf8(out).unwrap()
     }
 
@@ -238,7 +232,7 @@ mod tests {
     #[test]
     fn refusals_carry_what_their_row_says() {
         let check = |refusal: Refusal, status_line: &str, header: &str| {
-            let answer = refused(&Refused::new(refusal, "why"));
+            let answer = answer(&Refused::new(refusal, "why"), &[]);
             let body = format!(
                 r#"{{"error":{{"code":"{}","message":"why"}}}}"#,
                 refusal.code()
@@ -280,7 +274,7 @@ mod tests {
             retry_after_s: Some(7),
             ..Refused::new(Refusal::UserLimit, "")
         };
-        assert!(refused(&later).contains("\r\nRetry-After: 7\r\n"));
+        assert!(answer(&later, &[]).contains("\r\nRetry-After: 7\r\n"));
     }
 
     #[test]
@@ -292,10 +286,8 @@ mod tests {
 
     #[test]
     fn messages_are_escaped_and_headers_cannot_split_the_answer() {
-        let answer = refused(&Refused {
-            headers: &[("X-Echo", "a\r\nSet-Cookie: b")],
-            ..Refused::new(Refusal::BadRequest, "say \"no\"\n\u{1b}[0m")
-        });
+        let refused = Refused::new(Refusal::BadRequest, "say \"no\"\n\u{1b}[0m");
+        let answer = answer(&refused, &[("X-Echo", "a\r\nSet-Cookie: b")]);
         assert!(
             answer.contains("\r\nX-Echo: aSet-Cookie: b\r\n"),
             "{answer}"
