@@ -1,10 +1,12 @@
 //! What clients and administrators do at random.
 
+mod commands;
+mod items;
+
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use serde_json::{Value, json};
 use sightline::auth::{
     Claims, MintOptions, Permission, Revocation, Target as RevocationTarget, TokenError, mint,
 };
@@ -18,34 +20,16 @@ use sightline::hub::peers::Arrival as Newcomer;
 use sightline::wire::frame::{Control, OpCode};
 
 use crate::core::Arrival;
-use crate::events::{DRIFTERS, EventSpec, FilterSpec, PROJECTS, USERS};
+use crate::events::{PROJECTS, USERS};
 use crate::network::LinkId;
-use crate::publisher::{Expected, Item, Publisher, Scope};
+use crate::publisher::{Publisher, Scope};
 use crate::scenario::EPOCH;
-use crate::viewer::{Command, Doomed, Habits, RESPONSE, Viewer, Wishes, send_frame};
+use crate::viewer::{Habits, RESPONSE, Viewer, Wishes, send_frame};
 use crate::world::World;
 
 /// Users with an oracle on their stream. `WATCHER` sees all projects, and no event is its own.
 const WATCHED: [&str; 3] = ["ada", "bob", "cy"];
 const WATCHER: &str = "watcher";
-
-const BAD_EVENTS: [(&str, &str); 6] = [
-    ("{\"event_type\":7,\"user_id\":\"ada\"}", "INVALID_FIELD"),
-    (
-        "{\"event_type\":\"pong\",\"user_id\":\"ada\"}",
-        "RESERVED_TYPE",
-    ),
-    ("{\"event_type\":\"a\"}", "NO_AUDIENCE"),
-    (
-        "{\"type\":\"a\",\"event_type\":\"a\",\"user_id\":\"ada\"}",
-        "DUPLICATE_FIELD",
-    ),
-    (
-        "{\"event_type\":\"a\",\"userId\":null,\"project_id\":7}",
-        "INVALID_FIELD",
-    ),
-    ("5", "INVALID_FIELD"),
-];
 
 impl World {
     pub fn connect_oracles(&mut self) {
@@ -248,231 +232,6 @@ impl World {
         for core in &mut self.cores {
             core.arrivals.push_back(Arrival::AbandonPost(link));
         }
-    }
-
-    // A body: some events, or what stands where they should.
-    fn some_items(&mut self, scope: &Scope) -> (Vec<Item>, bool) {
-        if self.dice.chance(4) {
-            let text = "[{\"event_type\":\"a\",\"user_id\":\"ada\"},{]".to_owned();
-            return (
-                vec![Item {
-                    text,
-                    expected: Expected::Bad("INVALID_JSON"),
-                    was_accepted: false,
-                }],
-                false,
-            );
-        }
-        let count = if self.dice.chance(60) {
-            1
-        } else {
-            self.dice.between(1, 12)
-        };
-        let mut items: Vec<Item> = (0..count).map(|_| self.some_item(scope)).collect();
-        if self.dice.chance(2) {
-            // More than is parsed in one turn.
-            items[0].text.insert_str(0, &" ".repeat(70_000));
-        }
-        let is_array = count > 1 || self.dice.chance(30);
-        (items, is_array)
-    }
-
-    fn some_item(&mut self, scope: &Scope) -> Item {
-        match self.dice.below(100) {
-            0..7 => {
-                let (text, code) = self.dice.pick(&BAD_EVENTS);
-                Item {
-                    text: text.to_owned(),
-                    expected: Expected::Bad(code),
-                    was_accepted: false,
-                }
-            }
-            7..14 if !scope.is_any => {
-                let mut event = EventSpec::random(&mut self.dice, 0, &["nobody"], &["7"]);
-                event.user = Some("nobody");
-                Item {
-                    text: event.to_json(&mut self.dice),
-                    expected: Expected::Forbidden,
-                    was_accepted: false,
-                }
-            }
-            14..26 => self
-                .repeated_item(scope)
-                .unwrap_or_else(|| self.new_item(scope)),
-            _ => self.new_item(scope),
-        }
-    }
-
-    fn new_item(&mut self, scope: &Scope) -> Item {
-        let uid = self.events.len() as u64 + 1;
-        let projects: Vec<&'static str> = match scope.is_any {
-            true => PROJECTS.to_vec(),
-            false => PROJECTS
-                .into_iter()
-                .filter(|id| scope.projects.iter().any(|own| own == id))
-                .collect(),
-        };
-        let users = match scope.is_any {
-            true if self.dice.chance(20) => DRIFTERS.to_vec(),
-            true => USERS.to_vec(),
-            false => vec![scope.sub],
-        };
-        let mut event = EventSpec::random(&mut self.dice, uid, &users, &projects);
-        event.publisher = scope.sub;
-        let text = event.to_json(&mut self.dice);
-        self.events.insert(uid, event);
-        Item {
-            text,
-            expected: Expected::Good(uid),
-            was_accepted: false,
-        }
-    }
-
-    // An event that the same user has sent before, under its id.
-    fn repeated_item(&mut self, scope: &Scope) -> Option<Item> {
-        let recent = self.events.values().rev().take(40);
-        let allowed = recent.filter(|event| {
-            let is_in_scope = event.user.is_none_or(|user| user == scope.sub)
-                && event
-                    .project
-                    .is_none_or(|project| scope.projects.iter().any(|own| own == project));
-            event.event_id.is_some()
-                && event.publisher == scope.sub
-                && (scope.is_any || is_in_scope)
-        });
-        let allowed: Vec<EventSpec> = allowed.cloned().collect();
-        if allowed.is_empty() {
-            return None;
-        }
-        let event = self.dice.pick(&allowed);
-        Some(Item {
-            text: event.to_json(&mut self.dice),
-            expected: Expected::Good(event.uid),
-            was_accepted: self.fates.of(event.uid).accepted > 0,
-        })
-    }
-
-    fn command(&mut self) {
-        let open = (0..self.viewers.len()).filter(|index| {
-            let viewer = &self.viewers[*index];
-            viewer.close.is_none() && !viewer.is_oracle
-        });
-        let open: Vec<usize> = open.collect();
-        if open.is_empty() {
-            return;
-        }
-        let index = self.dice.pick(&open);
-        let (name, data, command) = match self.dice.below(100) {
-            0..15 => {
-                let echo = match self.dice.below(4) {
-                    0 => json!(self.dice.below(99)),
-                    1 => json!("é\u{1}"),
-                    _ => json!("x".repeat(8_000)),
-                };
-                ("ping", json!({"timestamp": echo}), Command::Ping(echo))
-            }
-            15..55 => self.subscribe(index),
-            55..75 => self.unsubscribe(index),
-            75..92 => self.refresh(index),
-            92..96 => ("dance", json!({}), Command::Refused("UNKNOWN_MESSAGE_TYPE")),
-            _ => {
-                let viewer = &mut self.viewers[index];
-                viewer.garbage += 1;
-                return viewer.say_text(self.links.get(viewer.link), b"{\"type\":");
-            }
-        };
-        let viewer = &mut self.viewers[index];
-        viewer.say(self.links.get(viewer.link), name, &data, command);
-    }
-
-    fn subscribe(&mut self, index: usize) -> (&'static str, Value, Command) {
-        if self.dice.chance(5) {
-            return (
-                "subscribe",
-                json!({"filters": {"eventTypes": 5}}),
-                Command::Refused("INVALID_FILTERS"),
-            );
-        }
-        let mut projects = self.viewers[index].projects().to_vec();
-        if self.dice.chance(8) {
-            projects.push("9".to_owned());
-        }
-        projects.sort();
-        projects.dedup();
-        let is_list = self.dice.chance(40);
-        let count = if is_list { self.dice.between(1, 3) } else { 1 };
-        let filters: Vec<FilterSpec> = (0..count)
-            .map(|_| FilterSpec::random(&mut self.dice, &projects))
-            .collect();
-        let shown: Vec<Value> = filters.iter().map(FilterSpec::to_value).collect();
-        let mut data = json!({"filters": if is_list { json!(shown) } else { shown[0].clone() }});
-        let user = self.viewers[index].user;
-        let cursors = match self.dice.below(8) {
-            0 => self.some_cursors(),
-            1..3 => self.places_of(user),
-            _ => BTreeMap::new(),
-        };
-        if let Some(cursor) = cursor(&cursors) {
-            data["epoch"] = json!(EPOCH.to_string());
-            data["resume"] = json!(cursor.to_string());
-        }
-        (
-            "subscribe",
-            data,
-            Command::Subscribe {
-                filters,
-                is_list,
-                cursors,
-            },
-        )
-    }
-
-    fn unsubscribe(&mut self, index: usize) -> (&'static str, Value, Command) {
-        let keys = self.viewers[index].keys();
-        let (data, doomed) = match self.dice.below(10) {
-            0 => (json!({}), Doomed::All),
-            1..5 => {
-                let filter = FilterSpec::random(&mut self.dice, self.viewers[index].projects());
-                (
-                    json!({"filters": filter.to_value()}),
-                    Doomed::Filter(filter),
-                )
-            }
-            // Unknown where nothing was shown yet.
-            _ if keys.iter().all(String::is_empty) => {
-                let key = "0123456789abcdef".to_owned();
-                (json!({"subscriptionKey": key}), Doomed::Key(key))
-            }
-            _ => {
-                let key = self.dice.pick(&keys);
-                (json!({"subscriptionKey": key}), Doomed::Key(key))
-            }
-        };
-        ("unsubscribe", data, Command::Unsubscribe(doomed))
-    }
-
-    fn refresh(&mut self, index: usize) -> (&'static str, Value, Command) {
-        let user = self.viewers[index].user;
-        let projects = self.some_projects();
-        let jti = format!("jti-{}", self.dice.bits());
-        let see = [Permission::Subscribe];
-        let (token, command) = match self.dice.below(20) {
-            0 => ("a.b.c".to_owned(), Command::Refused("TOKEN_INVALID")),
-            1 => (
-                self.token("eve", &projects, &see, 60, &jti),
-                Command::Refused("TOKEN_SUBJECT"),
-            ),
-            2 => (
-                self.token(user, &projects, &[Permission::Publish], 60, &jti),
-                Command::Refused("FORBIDDEN"),
-            ),
-            _ => {
-                let token = self.token(user, &projects, &see, 3_600, &jti);
-                self.viewers[index].jti = jti;
-                (token, Command::Refresh { projects })
-            }
-        };
-        ("refresh_token", json!({"token": token}), command)
     }
 
     fn change_habits(&mut self) {
