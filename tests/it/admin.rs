@@ -1,7 +1,5 @@
 //! Section 9: what an administrator may do.
 
-use std::time::{Duration, Instant};
-
 use serde_json::json;
 use sightline::auth::Permission;
 
@@ -62,7 +60,6 @@ fn a_revocation_closes_and_refuses_on_every_core() {
             .each_ref()
             .map(|token| Viewer::open(&server, "/observatory", token));
         let body = json!({name: value}).to_string();
-        let started = Instant::now();
         let answer = server.ask("POST", "/v1/admin/revoke", &admin, &body);
         assert_eq!(
             (answer.status, answer.json()),
@@ -73,11 +70,6 @@ fn a_revocation_closes_and_refuses_on_every_core() {
             assert_eq!(viewer.until_close().1, 4002, "{name}");
             assert_eq!(open(&server, token), revoked, "{name}");
         }
-        assert!(
-            started.elapsed() < Duration::from_secs(1),
-            "{:?}",
-            started.elapsed()
-        );
         let undone = server.ask("DELETE", "/v1/admin/revoke", &admin, &body);
         assert_eq!(undone.status, 200, "{}", undone.text());
         assert_eq!(
