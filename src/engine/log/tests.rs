@@ -350,12 +350,14 @@ fn old_segments_go_and_decisions_about_tokens_stay() {
         harness.append("ada", &data);
         harness.wait_until_kept();
     }
-    let stats = Arc::clone(&harness.stats);
-    eventually(|| (stats.counters.log_segments.value() < 5).then_some(()));
-    let (events, missing) = harness.events_after("ada", Seq(0), None);
-    assert!(events.is_empty() && missing > Some(Seq(10)), "{missing:?}");
-    let (events, _) = harness.events_after("ada", missing.unwrap(), None);
-    assert!(!events.is_empty());
+    // The reader may be behind: there are few segments before there are many.
+    eventually(|| {
+        let (_, missing) = harness.events_after("ada", Seq(0), None);
+        let gone = missing.filter(|to| *to > Seq(10))?;
+        let (events, _) = harness.events_after("ada", gone, None);
+        let segments = harness.stats.counters.log_segments.value();
+        (!events.is_empty() && segments < 5).then_some(())
+    });
     harness.threads.close().unwrap();
     let storage = DiskStorage::existing(folder.path());
     let options = OpenOptions {
