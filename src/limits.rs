@@ -182,8 +182,12 @@ const _: () = assert!(RECORD_BYTES_MAX >= 2 * EVENT_BYTES_MAX + ENVELOPE_BYTES_M
 
 /// Bytes of one segment of the event log.
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
-/// Nanoseconds between two commits of the event log while there is more to write.
+/// Nanoseconds between two commits of the event log while there is much to write.
 pub const COMMIT_INTERVAL_NS: u64 = 1_000_000;
+/// Nanoseconds between two commits while few records come and nobody but their publishers waits.
+pub const COMMIT_INTERVAL_SPARSE_NS: u64 = 6_000_000;
+/// Records that are worth a commit without waiting for more.
+pub const COMMIT_RECORDS_TARGET: usize = 16;
 /// Bytes that are committed without waiting for the interval.
 pub const COMMIT_BYTES_TARGET: usize = 256 * 1024;
 /// Bytes of one commit, unless a single batch has more.
@@ -224,6 +228,7 @@ const _: () = assert!(SEGMENT_BYTES >= 2 * RECORD_BYTES_MAX as u64 && SEGMENT_BY
 const _: () = assert!(READ_BYTES_HELD_MAX >= READS_UNDER_WAY_MAX * READ_BYTES);
 const _: () = assert!(READS_HELD_MAX >= READS_UNDER_WAY_MAX);
 const _: () = assert!(REPLAY_BYTES_IN_FLIGHT <= OUTBOX_BYTES_MIN / 4);
+const _: () = assert!(COMMIT_INTERVAL_SPARSE_NS >= COMMIT_INTERVAL_NS);
 const _: () = assert!(COMMIT_BYTES_MAX >= COMMIT_BYTES_TARGET as u64);
 const _: () = assert!(MAIL_BYTES_PENDING_MAX >= 2 * CHUNK_BYTES_TARGET + EVENT_BYTES_MAX);
 // A head may still be on its way when the handshake has used up its time.

@@ -24,6 +24,7 @@ pub mod index;
 pub mod inspect;
 pub mod log;
 pub mod open_index;
+mod pace;
 pub mod replay;
 pub mod resume;
 pub mod retention;

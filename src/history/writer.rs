@@ -4,8 +4,8 @@
 //! A state machine: one thread calls `push` and `poll`, and `now_ns` (monotonic nanoseconds) is an
 //! argument. Each `poll` makes at most one step: it begins a segment, writes a group, or syncs.
 //!
-//! A group is written at once when the last one is long enough ago, else after
-//! `COMMIT_INTERVAL_NS` or at `COMMIT_BYTES_TARGET`: a sync costs as much as hundreds of records.
+//! Groups are paced, see [`Pace`]: a sync costs as much as hundreds of records.
+//!
 //! After a failed sync or write nothing more goes into that file. What is not known to be on disk
 //! is still in memory, and goes into a fresh segment, whose header says where the old one ends.
 //!
@@ -17,12 +17,13 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
+use super::pace::{Pace, Pending};
 use super::segment::{HEADER_BYTES, SegmentHeader, segment_name};
 use super::storage::{Storage, StorageFile};
 use crate::event::record::{MARK_BYTES, Mark};
 use crate::event::{RecordBatch, RecordCodec, RecordContent, RecordEntry, Seq};
 use crate::limits::{
-    COMMIT_BYTES_MAX, COMMIT_BYTES_TARGET, COMMIT_INTERVAL_NS, MARK_DELAY_NS, SEGMENT_BYTES,
+    COMMIT_BYTES_MAX, COMMIT_INTERVAL_NS, COMMIT_RECORDS_TARGET, MARK_DELAY_NS, SEGMENT_BYTES,
     SEQS_RESERVED, SYNC_DELAY_NS, WRITE_RETRY_NS,
 };
 
@@ -60,6 +61,9 @@ pub struct WriterOptions {
     pub segment_bytes: u64,
     /// Cores that push.
     pub cores: usize,
+    /// Nanoseconds from one group to the next while few records come; `COMMIT_INTERVAL_NS` is as
+    /// often as a group is ever written.
+    pub sparse_interval_ns: u64,
 }
 
 impl Default for WriterOptions {
@@ -68,6 +72,7 @@ impl Default for WriterOptions {
             durability: Durability::Fsync,
             segment_bytes: SEGMENT_BYTES,
             cores: 1,
+            sparse_interval_ns: COMMIT_INTERVAL_NS,
         }
     }
 }
@@ -167,8 +172,8 @@ pub struct Writer<S: Storage> {
     progress: Vec<Progress>,
     changes: VecDeque<Change>,
     status: LogStatus,
-    // When a group was last written, and when one last came to disk.
-    committed_ns: Option<u64>,
+    pace: Pace,
+    // When a group last came to disk.
     synced_ns: u64,
     retry_ns: Option<u64>,
     is_roll_wanted: bool,
@@ -254,7 +259,7 @@ impl<S: Storage> Writer<S> {
             progress,
             changes: VecDeque::new(),
             status: LogStatus::Writing,
-            committed_ns: None,
+            pace: Pace::new(options.sparse_interval_ns),
             synced_ns: 0,
             retry_ns: None,
             is_roll_wanted: false,
@@ -452,20 +457,26 @@ impl<S: Storage> Writer<S> {
         if self.pending.is_empty() && segment.marked == self.wanted_levels() {
             return self.due_when_silent(now_ns, segment);
         }
-        let at = self
-            .committed_ns
-            .map_or(0, |last| last + COMMIT_INTERVAL_NS);
-        if at <= now_ns || self.pending_bytes >= COMMIT_BYTES_TARGET {
-            return Due::Write;
+        match self.pace.due_ns(now_ns, self.pending()) {
+            due_ns if due_ns <= now_ns => Due::Write,
+            due_ns => Due::Nothing(Some(due_ns)),
         }
-        Due::Nothing(Some(at))
+    }
+
+    fn pending(&self) -> Pending {
+        // None is empty: the first ones tell whether there are enough.
+        let groups = self.pending.iter().take(COMMIT_RECORDS_TARGET);
+        Pending {
+            records: groups.map(|group| group.batch.entries.len()).sum(),
+            bytes: self.pending_bytes,
+        }
     }
 
     fn due_when_silent(&self, now_ns: u64, segment: &OpenSegment<S::File>) -> Due {
         if segment.is_dirty {
             return Due::Nothing(Some(self.synced_ns + SYNC_DELAY_NS));
         }
-        let at = self.committed_ns.map(|last| last + MARK_DELAY_NS);
+        let at = self.pace.last_ns().map(|last| last + MARK_DELAY_NS);
         match at.filter(|_| !segment.is_marked) {
             Some(at) if at <= now_ns => Due::Write,
             at => Due::Nothing(at),
@@ -607,12 +618,13 @@ impl<S: Storage> Writer<S> {
         };
         let mut base = segment.end + bytes.len() as u64;
         let groups = self.pending.iter().take(count);
+        let records = groups.clone().map(|group| group.batch.entries.len());
         let groups = groups.map(|group| IoSlice::new(&group.batch.bytes));
         let mut slices: Vec<_> = std::iter::once(IoSlice::new(&bytes))
             .chain(groups)
             .collect();
         let written: usize = slices.iter().map(|slice| slice.len()).sum();
-        self.committed_ns = Some(now_ns);
+        self.pace.note_group(now_ns, records.sum());
         segment.file.write_at(segment.end, &mut slices)?;
         self.stats.bytes_written += written as u64;
         self.stats.commits += 1;

@@ -8,15 +8,17 @@ use thiserror::Error;
 use tracing::{info, warn};
 
 use crate::auth::Revocations;
-use crate::config::Config;
+use crate::config::{Config, History};
 use crate::engine::log::revocations_in_force;
 use crate::event::{LogIdentity, Partition};
 use crate::history::log::{EpochRule, Log, NewEpoch, OpenError, OpenOptions, OpenReport, open};
 use crate::history::retention::RetentionOptions;
 use crate::history::storage::DiskStorage;
-use crate::history::writer::WriterOptions;
-use crate::hub::{KnownId, Now};
-use crate::limits::{DUPLICATE_WINDOW_MS, SEGMENT_BYTES};
+use crate::history::writer::{Durability, WriterOptions};
+use crate::hub::{Deliver, KnownId, Now};
+use crate::limits::{
+    COMMIT_INTERVAL_NS, COMMIT_INTERVAL_SPARSE_NS, DUPLICATE_WINDOW_MS, SEGMENT_BYTES,
+};
 
 /// The log, and what it knows of before the start.
 pub(super) struct OpenLog {
@@ -54,6 +56,7 @@ pub(super) fn open_log(
             durability: config.history.durability,
             segment_bytes: SEGMENT_BYTES,
             cores: config.cores,
+            sparse_interval_ns: sparse_interval_ns(&config.history),
         },
         fresh,
         epoch: EpochRule::Keep,
@@ -82,6 +85,14 @@ pub(super) fn retention(config: &Config) -> RetentionOptions {
     RetentionOptions {
         age_max_ms: hours.saturating_mul(60 * 60 * 1_000),
         bytes_max: config.history.bytes_max,
+    }
+}
+
+/// Only a sync is dear, and viewers do not wait for company.
+fn sparse_interval_ns(history: &History) -> u64 {
+    match (history.durability, history.deliver) {
+        (Durability::Fsync, Deliver::Eager) => COMMIT_INTERVAL_SPARSE_NS,
+        _ => COMMIT_INTERVAL_NS,
     }
 }
 

@@ -56,6 +56,7 @@ impl Harness {
                 durability,
                 segment_bytes: SEGMENT,
                 cores: 1,
+                ..WriterOptions::default()
             },
             fresh: LogIdentity {
                 epoch: Epoch(7),

@@ -17,6 +17,7 @@ use crate::history::sim_storage::{Faults, SimStorage};
 use crate::history::storage::Storage as _;
 use crate::history::tail::Tail;
 use crate::history::writer::{Durability, SPARE_END, Step, WriterOptions};
+use crate::limits::{COMMIT_INTERVAL_NS, COMMIT_INTERVAL_SPARSE_NS};
 
 pub const CORES: usize = 2;
 pub const STREAMS: usize = 6;
@@ -83,6 +84,7 @@ impl World {
                 durability,
                 segment_bytes,
                 cores: CORES,
+                sparse_interval_ns: dice.u64(COMMIT_INTERVAL_NS..=COMMIT_INTERVAL_SPARSE_NS),
             },
             streams: Vec::new(),
             epoch: None,

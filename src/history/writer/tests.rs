@@ -5,6 +5,7 @@ use super::super::rig::{Rig, SEGMENT_BYTES, batch, options};
 use super::super::sim_storage::{Faults, SimStorage};
 use super::*;
 use crate::event::LogIdentity;
+use crate::limits::COMMIT_BYTES_TARGET;
 
 /// A writer on an empty disk that has begun its first segment.
 fn writer(durability: Durability) -> (SimStorage, Writer<SimStorage>) {
