@@ -103,6 +103,9 @@ pub const RECONNECT_SPREAD_MS: u64 = 4_500;
 
 /// Milliseconds without any admission after which a publisher is refused `OVERLOADED`.
 pub const ADMISSION_PATIENCE_MS: u64 = 1_000;
+/// Milliseconds after which a request that waits for the event log is told that the disk takes
+/// nothing, where that is so; retention has time to make room before.
+pub const LOG_PATIENCE_MS: u64 = 5_000;
 /// Milliseconds that a viewer's attachment waits for the owner cores of its streams.
 pub const ATTACH_TIMEOUT_MS: u64 = 5_000;
 /// Milliseconds in which a closing connection must take its last bytes and answer.
@@ -231,5 +234,6 @@ const _: () = assert!(REPLAY_BYTES_IN_FLIGHT <= OUTBOX_BYTES_MIN / 4);
 const _: () = assert!(COMMIT_INTERVAL_SPARSE_NS >= COMMIT_INTERVAL_NS);
 const _: () = assert!(COMMIT_BYTES_MAX >= COMMIT_BYTES_TARGET as u64);
 const _: () = assert!(MAIL_BYTES_PENDING_MAX >= 2 * CHUNK_BYTES_TARGET + EVENT_BYTES_MAX);
+const _: () = assert!(LOG_PATIENCE_MS > ADMISSION_PATIENCE_MS);
 // A head may still be on its way when the handshake has used up its time.
 const _: () = assert!(TLS_HANDSHAKE_TIMEOUT_MS < HEAD_TIMEOUT_MS);

@@ -52,6 +52,25 @@ pub(super) fn broken(outcome: &Outcome) -> Refused {
     Refused::new(Refusal::Internal, message)
 }
 
+/// The answer to a POST whose events wait for a disk that takes nothing: a refusal, though they may
+/// be kept yet. Whoever sends all of it again has the events' ids to tell them by.
+pub(super) fn events_unkept(refusal: Refusal) -> Refused {
+    let message = "the disk takes nothing now, and what was taken of this may be kept later: send all of it again with the same event_ids";
+    Refused {
+        retry_after_s: Some(1),
+        ..Refused::new(refusal, message)
+    }
+}
+
+/// The answer to an administrator whose order waits for such a disk.
+pub(super) fn order_unkept(refusal: Refusal) -> Refused {
+    let message = "the disk takes nothing now: the order holds while this process runs, but is kept only when there is room; give it again later";
+    Refused {
+        retry_after_s: Some(1),
+        ..Refused::new(refusal, message)
+    }
+}
+
 /// Appends a refusal.
 pub(super) fn refuse(out: &mut Vec<u8>, refused: &Refused, framing: Framing<'_>) {
     let cors = framing.origin.map(cors_headers);

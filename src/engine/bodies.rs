@@ -7,17 +7,18 @@ use crate::failpoint;
 use crate::hub::keyed::Key;
 use crate::hub::mail::{Answer, Ask};
 use crate::hub::publisher::Outcome;
-use crate::hub::{Now, Work};
+use crate::hub::{LogStatus, Now, Work};
 use crate::limits::{
     ADMISSION_PATIENCE_MS, BODY_BYTES_PER_SECOND_MIN, CLOSE_TIMEOUT_MS, HEAD_TIMEOUT_MS,
+    LOG_PATIENCE_MS,
 };
 use crate::wire::close::Refusal;
 use crate::wire::http::ContentCoding;
 use crate::wire::http::write_continue;
 use crate::wire::{BodyDecoder, Refused, RequestHead};
 
-use super::admin::{self};
-use super::answer::{Framing, broken, publish_answer};
+use super::admin::{self, Route};
+use super::answer::{Framing, broken, events_unkept, order_unkept, publish_answer};
 use super::connection::{BodyState, HttpState, Pending, Protocol, Purpose, Speaker, WebSocket};
 use super::event_loop::Core;
 
@@ -175,6 +176,7 @@ impl Core {
                     Ok(ask) => {
                         let is_keep_alive = head.is_keep_alive();
                         self.wait_for(
+                            now,
                             key,
                             Pending::Admin {
                                 route,
@@ -202,6 +204,7 @@ impl Core {
                 let publisher = self.hub.handle_post(now, key, claims, body, kind, ack);
                 let is_keep_alive = head.is_keep_alive();
                 self.wait_for(
+                    now,
                     key,
                     Pending::Publish {
                         publisher,
@@ -281,14 +284,12 @@ impl Core {
 
     /// Everything in a POST is settled.
     pub(super) fn finish_post(&mut self, now: Now, key: Key, outcome: &Outcome) {
-        let Some(http) = self.http(key) else { return };
-        let state = std::mem::replace(&mut http.state, HttpState::Head);
-        let HttpState::Waiting(Pending::Publish {
+        let Some(Pending::Publish {
             is_keep_alive,
             origin,
             charged_bytes,
             ..
-        }) = state
+        }) = self.take_pending(key)
         else {
             return;
         };
@@ -324,14 +325,12 @@ impl Core {
 
     /// Answers an administrator.
     pub(super) fn finish_admin(&mut self, now: Now, key: Key, answer: &Answer) {
-        let Some(http) = self.http(key) else { return };
-        let state = std::mem::replace(&mut http.state, HttpState::Head);
-        let HttpState::Waiting(Pending::Admin {
+        let Some(Pending::Admin {
             route,
             is_keep_alive,
             origin,
             ..
-        }) = state
+        }) = self.take_pending(key)
         else {
             return;
         };
@@ -369,7 +368,7 @@ impl Core {
             return;
         };
         match &http.state {
-            HttpState::Waiting(_) => self.set_deadline(key, now.ms() + ADMISSION_PATIENCE_MS),
+            HttpState::Waiting(_) => self.handle_long_wait(now, key),
             HttpState::Closing => self.let_go(now, key),
             HttpState::Head if connection.transport.is_handshaking() => {
                 self.fail_handshake(key, HandshakeFailure::Timeout)
@@ -411,6 +410,57 @@ impl Core {
         }
     }
 
+    // A request has waited for long. If that is for a disk that takes nothing, it is told so, and what
+    // was taken of it stays on its way there. A publisher over WebSocket waits on: an ack may come
+    // late, and the rest of what it says is answered meanwhile.
+    fn handle_long_wait(&mut self, now: Now, key: Key) {
+        let status = self.log_status_for(key);
+        let refusal = match status {
+            LogStatus::Failing => Refusal::Overloaded,
+            LogStatus::Full => Refusal::StorageFull,
+            LogStatus::Writing => {
+                return self.set_deadline(key, now.ms() + ADMISSION_PATIENCE_MS);
+            }
+        };
+        match self.take_pending(key) {
+            Some(Pending::Admin { origin, .. }) => {
+                // The order's own answer comes when it is kept, and nobody may take it for another's.
+                let framing = Framing::last(origin.as_deref());
+                self.refuse(now, key, &order_unkept(refusal), framing);
+            }
+            Some(Pending::Publish {
+                publisher,
+                is_keep_alive,
+                origin,
+                charged_bytes,
+            }) => {
+                self.body_bytes -= charged_bytes;
+                self.hub.handle_post_abandoned(publisher);
+                let framing = Framing {
+                    keep_alive: is_keep_alive,
+                    head_only: false,
+                    origin: origin.as_deref(),
+                };
+                self.refuse(now, key, &events_unkept(refusal), framing);
+            }
+            Some(Pending::Admission(_)) | None => {}
+        }
+    }
+
+    // How the log is, as far as a request waits for it.
+    fn log_status_for(&mut self, key: Key) -> LogStatus {
+        let status = self.hub.log_status();
+        match self.http(key).map(|http| &http.state) {
+            Some(HttpState::Waiting(Pending::Admin { route, .. })) => match route {
+                Route::Connections | Route::Disconnect => LogStatus::Writing,
+                Route::Erase if status == LogStatus::Writing => self.log.chores_status(),
+                Route::Erase | Route::Revoke | Route::Unrevoke => status,
+            },
+            Some(HttpState::Waiting(Pending::Publish { .. })) => status,
+            _ => LogStatus::Writing,
+        }
+    }
+
     // Ends a connection whose peer does not take its answer, or has taken it and does not go. One that
     // takes it slowly, but no slower than a body may come, is given as much time again.
     fn let_go(&mut self, now: Now, key: Key) {
@@ -429,9 +479,22 @@ impl Core {
         timeouts.at(awaited as usize).add(1);
     }
 
-    fn wait_for(&mut self, key: Key, pending: Pending) {
+    fn wait_for(&mut self, now: Now, key: Key, pending: Pending) {
         if let Some(http) = self.http(key) {
             http.state = HttpState::Waiting(pending);
+        }
+        self.set_deadline(key, now.ms() + LOG_PATIENCE_MS);
+    }
+
+    // What a request waits for, if it does; it is about to be answered.
+    fn take_pending(&mut self, key: Key) -> Option<Pending> {
+        let state = &mut self.http(key)?.state;
+        match std::mem::replace(state, HttpState::Head) {
+            HttpState::Waiting(pending) => Some(pending),
+            other => {
+                *state = other;
+                None
+            }
         }
     }
 }

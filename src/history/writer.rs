@@ -790,7 +790,8 @@ const BEGINNING_BYTES: u64 = HEADER_BYTES + 2 * MARK_BYTES as u64;
 /// How files end that are not part of the log yet.
 pub const SPARE_END: &str = ".new";
 
-fn is_full(error: &io::Error) -> bool {
+/// Whether the storage says that there is no room.
+pub fn is_full(error: &io::Error) -> bool {
     use io::ErrorKind::{QuotaExceeded, StorageFull};
     matches!(error.kind(), QuotaExceeded | StorageFull)
 }

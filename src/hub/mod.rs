@@ -355,6 +355,11 @@ impl Hub {
         self.ledger.readable()
     }
 
+    /// Whether the log takes new events.
+    pub fn log_status(&self) -> LogStatus {
+        self.ledger.status()
+    }
+
     /// How long stages took.
     pub fn stages_mut(&mut self) -> &mut Stages {
         &mut self.stages

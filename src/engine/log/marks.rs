@@ -14,6 +14,7 @@ pub(super) struct Marks {
     cores: Vec<CachePadded<CoreMarks>>,
     reserve: AtomicU64,
     status: AtomicU8,
+    chores_status: AtomicU8,
 }
 
 #[derive(Debug, Default)]
@@ -29,6 +30,7 @@ impl Marks {
             cores: (0..cores).map(|_| CachePadded::default()).collect(),
             reserve: AtomicU64::new(reserve.0),
             status: AtomicU8::new(LogStatus::Writing as u8),
+            chores_status: AtomicU8::new(LogStatus::Writing as u8),
         }
     }
 
@@ -38,11 +40,7 @@ impl Marks {
         LogProgress {
             written: marks.written.load(Ordering::Acquire),
             durable: marks.durable.load(Ordering::Acquire),
-            status: match self.status.load(Ordering::Acquire) {
-                status if status == LogStatus::Full as u8 => LogStatus::Full,
-                status if status == LogStatus::Writing as u8 => LogStatus::Writing,
-                _ => LogStatus::Failing,
-            },
+            status: load(&self.status),
             reserve: Seq(self.reserve.load(Ordering::Acquire)),
         }
     }
@@ -62,5 +60,23 @@ impl Marks {
     /// Whether new events may be taken in.
     pub fn set_status(&self, status: LogStatus) {
         self.status.store(status as u8, Ordering::Release);
+    }
+
+    /// Whether the disk lets the chores be done.
+    pub fn chores_status(&self) -> LogStatus {
+        load(&self.chores_status)
+    }
+
+    /// The same, as it is now.
+    pub fn set_chores_status(&self, status: LogStatus) {
+        self.chores_status.store(status as u8, Ordering::Release);
+    }
+}
+
+fn load(status: &AtomicU8) -> LogStatus {
+    match status.load(Ordering::Acquire) {
+        status if status == LogStatus::Full as u8 => LogStatus::Full,
+        status if status == LogStatus::Writing as u8 => LogStatus::Writing,
+        _ => LogStatus::Failing,
     }
 }

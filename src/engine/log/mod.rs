@@ -34,7 +34,7 @@ use crate::history::storage::{DiskFile, DiskStorage};
 use crate::history::writer::{Change, Levels};
 use crate::hub::keyed::Key;
 use crate::hub::reads::ReadRequest;
-use crate::hub::{Append, LogProgress};
+use crate::hub::{Append, LogProgress, LogStatus};
 
 use super::clock::Clock;
 use super::event_loop::Letter;
@@ -95,6 +95,11 @@ impl LogPort {
     /// How far the log is with this core's records.
     pub fn progress(&self) -> LogProgress {
         self.marks.progress(self.core)
+    }
+
+    /// Whether the disk lets the chores be done, of which an erasure is one.
+    pub fn chores_status(&self) -> LogStatus {
+        self.marks.chores_status()
     }
 
     /// Hands over records.
@@ -178,6 +183,7 @@ impl LogThreads {
             log.codec,
             levels,
             to_writer.clone(),
+            Arc::clone(&marks),
         );
         let reader = Reader::new(
             log.catalog,

@@ -324,6 +324,28 @@ fn an_erased_user_is_gone_from_every_file_also_if_its_events_were_just_handed_ov
 }
 
 #[test]
+fn an_erasure_that_the_disk_does_not_let_be_done_says_so_and_is_done_later() {
+    use crate::history::segment::segment_name;
+    let folder = tempfile::tempdir().unwrap();
+    let mut harness = Harness::open(folder.path(), Durability::Fsync);
+    harness.append("ada", "1");
+    harness.wait_until_kept();
+    // Where the copy without her is to be written.
+    let copy = folder.path().join(format!("{}.new", segment_name(1)));
+    std::fs::create_dir_all(copy.join("in the way")).unwrap();
+    harness
+        .port()
+        .erase(Keyed::default().insert(()), "ada".into());
+    let status = |harness: &Harness| harness.port().chores_status();
+    eventually(|| (status(&harness) == LogStatus::Failing).then_some(()));
+    assert_eq!(harness.port().progress().status, LogStatus::Writing);
+    std::fs::remove_dir_all(&copy).unwrap();
+    assert!(matches!(harness.letter(), Letter::Erased { count: 1, .. }));
+    eventually(|| (status(&harness) == LogStatus::Writing).then_some(()));
+    harness.threads.close().unwrap();
+}
+
+#[test]
 fn old_segments_go_and_decisions_about_tokens_stay() {
     use crate::auth::{Decision, Revocation, Target};
     let folder = tempfile::tempdir().unwrap();

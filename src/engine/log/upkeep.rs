@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use compact_str::CompactString;
@@ -14,10 +15,11 @@ use crate::history::catalog::Catalog;
 use crate::history::chores::{ChoreStep, Chores};
 use crate::history::retention::{Retention, RetentionOptions, RetentionStep};
 use crate::history::storage::DiskStorage;
-use crate::history::writer::Levels;
-use crate::hub::Now;
+use crate::history::writer::{Levels, is_full};
 use crate::hub::keyed::Key;
+use crate::hub::{LogStatus, Now};
 
+use super::marks::Marks;
 use super::{ToWriter, revocations_in_force};
 
 /// A user whose events are to go, and who asked for it.
@@ -35,6 +37,7 @@ pub(super) struct Upkeep {
     codec: RecordCodec,
     levels: Levels,
     writer: Sender<ToWriter>,
+    marks: Arc<Marks>,
     // Decisions about tokens that are kept, since the start.
     decisions: u64,
     carrying: Option<Carrying>,
@@ -46,8 +49,8 @@ pub(super) struct Upkeep {
     retention_at_ms: u64,
     retry_at_ms: u64,
     has_chores: bool,
-    // The last step failed, and that was logged.
-    is_failing: bool,
+    // Whether the disk lets the chores be done; that it does not was logged.
+    status: LogStatus,
 }
 
 /// Decisions about tokens that are written again, before the old ones go.
@@ -81,6 +84,7 @@ impl Upkeep {
         codec: RecordCodec,
         levels: Levels,
         writer: Sender<ToWriter>,
+        marks: Arc<Marks>,
     ) -> Self {
         let mut chores = Chores::new(segment_bytes);
         chores.want_spare();
@@ -90,6 +94,7 @@ impl Upkeep {
             codec,
             levels,
             writer,
+            marks,
             decisions: 0,
             carrying: None,
             erasures: VecDeque::new(),
@@ -97,7 +102,7 @@ impl Upkeep {
             retention_at_ms: 0,
             retry_at_ms: 0,
             has_chores: true,
-            is_failing: false,
+            status: LogStatus::Writing,
         }
     }
 
@@ -117,16 +122,24 @@ impl Upkeep {
             return None;
         }
         let done = self.do_step(now, catalog);
-        let was_failing = std::mem::replace(&mut self.is_failing, done.is_err());
+        let status = match &done {
+            Err(error) if is_full(error) => LogStatus::Full,
+            Err(_) => LogStatus::Failing,
+            // What failed is begun anew: only its end tells that it can be done.
+            Ok(_) if self.has_chores => self.status,
+            Ok(_) => LogStatus::Writing,
+        };
+        self.marks.set_chores_status(status);
+        let before = std::mem::replace(&mut self.status, status);
         match done {
             Ok(erased) => {
-                if was_failing {
+                if status != before {
                     info!("the chores of the event log go on");
                 }
                 erased
             }
             Err(error) => {
-                if !was_failing {
+                if before == LogStatus::Writing {
                     warn!(%error, "a chore of the event log failed: it is tried again");
                 }
                 self.retry_at_ms = now.ms() + RETRY_MS;

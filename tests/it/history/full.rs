@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::post;
-use crate::harness::{DEADLINE, Publisher, Server, Setup, Viewer, eventually, sample};
+use crate::harness::{Answer, DEADLINE, Publisher, Server, Setup, Viewer, eventually, sample};
 
 /// A small disk of the server's own, with a file on it that can be taken away to make room. The
 /// first segment fits, and little more.
@@ -51,11 +51,9 @@ fn a_full_disk_refuses_serves_on_and_recovers_by_itself() {
     publisher.say(&small);
     assert!(publisher.settle(1).is_empty());
 
-    // What is under way when the disk gets full waits; what comes then is refused.
-    let large = json!({"event_type": "large", "user_id": "nobody", "data": "x".repeat(1_000_000)});
-    let body: Value = (0..7).map(|_| large.clone()).collect();
+    // What comes when the disk is full is refused.
     let (address, token) = (server.address().to_string(), server.publisher_token());
-    let filling = std::thread::spawn(move || fill(&address, &token, &body.to_string()));
+    let filling = std::thread::spawn(move || fill(&address, &token));
     wait_until_full(&server);
     let answer = post(&server, "/v1/events", &small);
     assert_eq!(answer.status, 507, "{}", answer.text());
@@ -68,6 +66,20 @@ fn a_full_disk_refuses_serves_on_and_recovers_by_itself() {
         assert_eq!(nack["code"], json!("STORAGE_FULL"), "{nack}");
     }
     assert!(sample(&server.page("/metrics"), "sightline_log_refusing") > 0.0);
+
+    // What was under way waits for a while, and is then told so.
+    let admin = server.admin_token();
+    let order = |path: &str, body: &str| server.ask("POST", path, &admin, body).refusal();
+    let full = (507, "STORAGE_FULL".to_string());
+    std::thread::scope(|scope| {
+        let revoking = scope.spawn(|| order("/v1/admin/revoke", r#"{"jti":"gone"}"#));
+        let erasing = scope.spawn(|| order("/v1/admin/erase", r#"{"userId":"nobody"}"#));
+        assert_eq!(revoking.join().unwrap(), full);
+        assert_eq!(erasing.join().unwrap(), full);
+    });
+    let (taken, under_way) = filling.join().unwrap();
+    assert!(taken >= 8, "most of a segment was taken");
+    assert_eq!(under_way.refusal(), full);
 
     // Viewers are served on.
     let mut late = Viewer::open(&server, "/observatory?subscribe=all", &viewer_token);
@@ -84,7 +96,15 @@ fn a_full_disk_refuses_serves_on_and_recovers_by_itself() {
     for viewer in [&mut viewer, &mut late] {
         viewer.skip_to("small");
     }
-    assert!(filling.join().unwrap() >= 8, "most of a segment was taken");
+    // Whoever sends it again has it kept once.
+    let again = post(&server, "/v1/events", &large(taken)).json();
+    assert_eq!(
+        again["duplicates"].as_u64().map(|count| count > 0),
+        Some(true),
+        "{again}"
+    );
+    let answer = server.ask("POST", "/v1/admin/revoke", &admin, r#"{"jti":"gone"}"#);
+    assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
 /// Some of the machines that run this need their time for a segment.
@@ -97,22 +117,33 @@ fn wait_until_full(server: &Server) {
     }
 }
 
-/// Seven megabytes each: more than a segment takes, less than two.
+/// More than a segment takes, less than two.
 const POSTS: usize = 12;
 
-/// Posts until it is refused; returns how many were taken.
-fn fill(address: &str, token: &str, body: &str) -> usize {
+/// Seven megabytes.
+fn large(post: usize) -> Value {
+    let event = |n: usize| {
+        json!({"event_type": "large", "event_id": format!("{post}-{n}"), "user_id": "nobody",
+               "data": "x".repeat(1_000_000)})
+    };
+    (0..7).map(event).collect()
+}
+
+/// Posts until it is refused; returns how many were taken, and the refusal.
+fn fill(address: &str, token: &str) -> (usize, Answer) {
     use crate::harness::{Http, request};
     let authorization = format!("Bearer {token}");
     let headers = [("Authorization", authorization.as_str())];
     let mut http = Http::connect_for(address, 2 * DEADLINE);
     for taken in 0..POSTS {
+        let body = large(taken).to_string();
         http.send(&request("POST", "/v1/events", &headers, body.as_bytes()));
-        if http.receive().status != 200 {
-            return taken;
+        let answer = http.receive();
+        if answer.status != 200 {
+            return (taken, answer);
         }
     }
-    POSTS
+    panic!("the disk took all of it");
 }
 
 /// The server's own disk, seen from here.
