@@ -98,6 +98,7 @@ impl RecordBatch {
                 let key = codec.stream_key(event.kind, event.stream_id());
                 RecordContent::Event(key, event.seq)
             }
+            RecordView::Erasure(erasure) => RecordContent::Event(erasure.key, erasure.seq),
             RecordView::Revocation(_) => RecordContent::Revocation,
             RecordView::Snapshot(snapshot) => {
                 let key = codec.snapshot_key(snapshot.kind, snapshot.id);

@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | 0 | 4 | length, without the filling; 0 where nothing was written |
 //! | 4 | 4 | CRC32C of the log's secret, the length, and all from byte 8 to the end of the filling |
-//! | 8 | 1 | kind: 1 event, 2 mark, 3 revocation, 4 snapshot, 5 tombstone |
+//! | 8 | 1 | kind: 1 event, 2 mark, 3 revocation, 4 snapshot, 5 tombstone, 6 erasure |
 //! | 9 | 1 | flags: 1 the stream is a user's; 2 of a mark: the log was closed here |
 //! | 10 | 2 | bytes of the fields |
 //! | 12 | 4 | epoch |
@@ -118,6 +118,8 @@ pub struct Mark {
 /// A record, read in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordView<'b> {
+    /// What stands for all of a user's own stream that was erased.
+    Erasure(ErasureView),
     /// An event.
     Event(EventView<'b>),
     /// A mark.
@@ -126,7 +128,7 @@ pub enum RecordView<'b> {
     Revocation(&'b [u8]),
     /// What a stream's events had led to at a seq, opaque here.
     Snapshot(SnapshotView<'b>),
-    /// The place of an event that was erased.
+    /// The place of an erased event in a project's stream.
     Tombstone(TombstoneView<'b>),
     /// A kind that a later minor version has added.
     Unknown(u8),
@@ -175,6 +177,17 @@ pub struct TombstoneView<'b> {
     pub seq: Seq,
     /// See [`NumberedEvent::previous`].
     pub previous: Seq,
+}
+
+/// An erasure's record. It says that a user's own stream had events up to a seq, and that these were
+/// erased: so they are neither missing nor lost. The stream is named by its key, and by nothing of
+/// the user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ErasureView {
+    /// The stream.
+    pub key: StreamKey,
+    /// The last of its events that went with this record's segment.
+    pub seq: Seq,
 }
 
 impl<'b> EventView<'b> {
@@ -432,6 +445,14 @@ impl RecordCodec {
         draft.end(self, kind::TOMBSTONE, 0, tombstone.seq)
     }
 
+    /// Appends what takes the place of all that was erased of a user's own stream.
+    pub fn encode_erasure(&self, erasure: &ErasureView, out: &mut Vec<u8>) {
+        let mut draft = Draft::begin(out, 0);
+        draft.put(&erasure.key.0.to_le_bytes());
+        let ended = draft.end(self, kind::ERASURE, flag::USER_STREAM, erasure.seq);
+        debug_assert_eq!(ended, Ok(()), "an erasure is short");
+    }
+
     /// Reads the record at the front of `bytes`. Returns it with its length, the filling included.
     /// Errors: [`RecordError`]; `Partial` says how many bytes it takes, at most
     /// `limits::RECORD_BYTES_MAX`, and is returned before anything but the head is looked at.
@@ -491,6 +512,7 @@ mod kind {
     pub const REVOCATION: u8 = 3;
     pub const SNAPSHOT: u8 = 4;
     pub const TOMBSTONE: u8 = 5;
+    pub const ERASURE: u8 = 6;
 }
 
 mod flag {
@@ -664,6 +686,10 @@ fn view<'b>(head: &[u8; HEAD_BYTES], rest: &'b [u8]) -> Option<RecordView<'b>> {
                 seq,
                 previous: Seq(u64_at(previous, 0)),
             })
+        }
+        kind::ERASURE => {
+            let key = StreamKey(u64_at(rest.first_chunk::<8>()?, 0));
+            RecordView::Erasure(ErasureView { key, seq })
         }
         other => RecordView::Unknown(other),
     })

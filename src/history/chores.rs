@@ -83,8 +83,8 @@ impl<S: Storage> Chores<S> {
     }
 
     /// Takes all events that name `user` out of the segments that are no longer written. Those of
-    /// the open one follow once the writer has rolled. In the streams of projects tombstones are
-    /// left.
+    /// the open one follow once the writer has rolled. What is left says that they were there, and
+    /// nothing of the user.
     pub fn erase(&mut self, catalog: &Catalog<S>, user: &str) {
         let numbers = catalog.numbers();
         let closed = numbers.len().saturating_sub(1);

@@ -84,7 +84,7 @@ impl<S: Storage> Catalog<S> {
             let (last, next) = self.around(key, place)?;
             let known = last.map_or(seq, |last| last.cell.seq.max(seq));
             let previous = match next {
-                Some(next) => self.previous_of(stream, next)?,
+                Some(next) => self.previous_of(stream, next, known)?,
                 None => head,
             };
             let is_told = next.is_some() && !previous.is_level();

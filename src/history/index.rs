@@ -134,6 +134,17 @@ impl IndexBuilder {
                     },
                 ));
             }
+            RecordView::Erasure(erasure) => {
+                self.cells.push((
+                    erasure.key,
+                    Cell {
+                        seq: erasure.seq,
+                        offset,
+                        length,
+                    },
+                ));
+                self.summary.seq_max = self.summary.seq_max.max(erasure.seq);
+            }
             RecordView::Tombstone(tombstone) => {
                 let key = codec.stream_key(StreamKind::Project, tombstone.project);
                 self.cells.push((

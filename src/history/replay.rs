@@ -158,7 +158,10 @@ impl<S: Storage> Catalog<S> {
             floor: self.floor(),
             before: before.map(|place| place.cell.seq),
             next: match next {
-                Some(place) => Some((place.cell.seq, self.previous_of(stream, place)?)),
+                Some(place) => {
+                    let previous = self.previous_of(stream, place, cursor)?;
+                    Some((place.cell.seq, previous))
+                }
                 None => None,
             },
             damaged: self.damage_after(stream, cursor, before, head)?,
@@ -271,11 +274,8 @@ impl<S: Storage> Catalog<S> {
             replay.pass_over_all(batch, seq);
             return false;
         };
-        let own = own_record(&replay.stream, &bytes);
-        let Some(StreamRecord {
-            previous, event, ..
-        }) = own.filter(|own| own.seq == seq)
-        else {
+        let own = own_record(&replay.stream, replay.key, &bytes);
+        let Some(StreamRecord { event, .. }) = own.filter(|own| own.seq == seq) else {
             // Another stream's, of the same key.
             return false;
         };
@@ -284,6 +284,7 @@ impl<S: Storage> Catalog<S> {
             replay.after = seq;
             return false;
         };
+        let previous = event.previous;
         let told = replay.rest_up_to(previous).filter(|_| !previous.is_level());
         let hole = told.or_else(|| replay.suspected_up_to(Seq(seq.0 - 1)));
         if let Some(hole) = hole {
@@ -297,16 +298,21 @@ impl<S: Storage> Catalog<S> {
         false
     }
 
-    /// The stream's head before the record at `place`; the record itself where that is damaged, so
-    /// that it is missing.
-    pub(super) fn previous_of(&mut self, stream: &Stream, place: Place) -> io::Result<Seq> {
-        let seq = place.cell.seq;
+    /// The stream's head before the record at `place`, or `reached` where all between was erased; the
+    /// record itself where that is damaged, so that it is missing.
+    pub(super) fn previous_of(
+        &mut self,
+        stream: &Stream,
+        place: Place,
+        reached: Seq,
+    ) -> io::Result<Seq> {
+        let (key, seq) = (self.key(stream), place.cell.seq);
         if let Held::Record(bytes) = self.record(place)?
-            && let Some(record) = own_record(stream, &bytes)
+            && let Some(record) = own_record(stream, key, &bytes)
         {
-            return Ok(record.previous);
+            return Ok(record.previous.unwrap_or(reached));
         }
-        self.damaged.insert(self.key(stream), seq);
+        self.damaged.insert(key, seq);
         Ok(seq)
     }
 }
@@ -314,18 +320,24 @@ impl<S: Storage> Catalog<S> {
 /// What a stream's cells lead to.
 struct StreamRecord<'b> {
     seq: Seq,
-    previous: Seq,
+    /// `None`: all before it was erased too.
+    previous: Option<Seq>,
     /// `None`: it was erased.
     event: Option<EventView<'b>>,
 }
 
-fn own_record<'b>(stream: &Stream, bytes: &'b Bytes) -> Option<StreamRecord<'b>> {
+fn own_record<'b>(stream: &Stream, key: StreamKey, bytes: &'b Bytes) -> Option<StreamRecord<'b>> {
     match read_verified(bytes) {
+        Ok(RecordView::Erasure(erasure)) => (erasure.key == key).then_some(StreamRecord {
+            seq: erasure.seq,
+            previous: None,
+            event: None,
+        }),
         Ok(RecordView::Event(event)) => {
             let is_own = event.kind == stream.kind && event.stream_id() == stream.id;
             is_own.then_some(StreamRecord {
                 seq: event.seq,
-                previous: event.previous,
+                previous: Some(event.previous),
                 event: Some(event),
             })
         }
@@ -333,7 +345,7 @@ fn own_record<'b>(stream: &Stream, bytes: &'b Bytes) -> Option<StreamRecord<'b>>
             let is_own = stream.kind == StreamKind::Project && tombstone.project == stream.id;
             is_own.then_some(StreamRecord {
                 seq: tombstone.seq,
-                previous: tombstone.previous,
+                previous: Some(tombstone.previous),
                 event: None,
             })
         }

@@ -155,6 +155,9 @@ impl Look {
                 marks.highest = marks.highest.max(mark.highest);
             }
             RecordView::Event(event) => self.marks.highest = self.marks.highest.max(event.seq),
+            RecordView::Erasure(erasure) => {
+                self.marks.highest = self.marks.highest.max(erasure.seq);
+            }
             RecordView::Tombstone(tombstone) => {
                 self.marks.highest = self.marks.highest.max(tombstone.seq);
             }

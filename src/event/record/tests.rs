@@ -140,7 +140,7 @@ fn what_is_too_long_is_refused_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn marks_revocations_snapshots_and_tombstones_come_back() {
+fn what_is_no_event_comes_back() {
     let tombstone = TombstoneView {
         project: "7",
         seq: Seq(5),
@@ -149,6 +149,14 @@ fn marks_revocations_snapshots_and_tombstones_come_back() {
     let mut out = Vec::new();
     codec().encode_tombstone(&tombstone, &mut out).unwrap();
     let expected = Ok((RecordView::Tombstone(tombstone), out.len()));
+    assert_eq!(codec().decode(&out), expected);
+    let erasure = ErasureView {
+        key: StreamKey(u64::MAX - 1),
+        seq: Seq(5),
+    };
+    let mut out = Vec::new();
+    codec().encode_erasure(&erasure, &mut out);
+    let expected = Ok((RecordView::Erasure(erasure), out.len()));
     assert_eq!(codec().decode(&out), expected);
     let mark = Mark {
         synced: 512,
@@ -302,7 +310,7 @@ proptest! {
         bytes.resize(aligned(bytes.len().max(HEAD_BYTES)), 0);
         let length = bytes.len() as u32;
         bytes[..4].copy_from_slice(&length.to_le_bytes());
-        bytes[8] %= 6;
+        bytes[8] %= 8;
         bytes[12..16].copy_from_slice(&codec().identity().epoch.0.to_le_bytes());
         let checksum = codec().checksum(&bytes);
         bytes[4..8].copy_from_slice(&checksum.to_le_bytes());

@@ -1,13 +1,13 @@
 //! Taking a user's events out of a segment that is no longer written. A first pass looks whether it
 //! has any; only then the rest is copied, and the copy takes the segment's place in one step. An
-//! event in a project's stream leaves a tombstone: that it was there is known, so that nobody
-//! takes it for lost.
+//! event in a project's stream leaves a tombstone, and all of the user's own stream leaves one record
+//! that names it by its key: that they were there is known, so that nobody takes them for lost.
 
 use std::io::{self, IoSlice};
 use std::ops::Range;
 
-use crate::event::record::{ALIGNMENT, RecordView, TombstoneView};
-use crate::event::{RecordCodec, StreamKind};
+use crate::event::record::{ALIGNMENT, ErasureView, RecordView, TombstoneView};
+use crate::event::{RecordCodec, Seq, StreamKind};
 use crate::history::catalog::Catalog;
 use crate::history::index::{IndexBuilder, SealedIndex};
 use crate::history::segment::{
@@ -38,6 +38,8 @@ struct SegmentCopy<F> {
     bytes: Vec<u8>,
     builder: IndexBuilder,
     removed: u64,
+    // The last event of the user's own stream that went.
+    own_last: Option<Seq>,
 }
 
 impl<F: StorageFile> Erasing<F> {
@@ -117,6 +119,9 @@ impl<F: StorageFile> Erasing<F> {
             copy.removed += u64::from(!is_blank(segment, self.at..end));
             copy.put_damage();
         }
+        if is_through {
+            copy.put_erasure(codec, &self.user);
+        }
         copy.write()?;
         if !is_through {
             self.copy = Some(copy);
@@ -140,6 +145,7 @@ impl<F: StorageFile> SegmentCopy<F> {
             bytes: Vec::new(),
             builder: IndexBuilder::new(number),
             removed: 0,
+            own_last: None,
         })
     }
 
@@ -159,6 +165,7 @@ impl<F: StorageFile> SegmentCopy<F> {
             // That they were is still told.
             (_, Found::Damage(_)) => self.put_damage(),
             (RecordFate::Gone, _) => {}
+            (RecordFate::Own(seq), _) => self.own_last = Some(seq),
             // It says where records were that are elsewhere now.
             (
                 _,
@@ -180,6 +187,19 @@ impl<F: StorageFile> SegmentCopy<F> {
         let at = self.end + self.bytes.len() as u64;
         self.builder.add_damage(at..at + ALIGNMENT as u64);
         self.bytes.extend_from_slice(&[0; ALIGNMENT]);
+    }
+
+    /// In place of what went of the user's own stream.
+    fn put_erasure(&mut self, codec: &RecordCodec, user: &str) {
+        let Some(seq) = self.own_last else { return };
+        let key = codec.stream_key(StreamKind::User, user);
+        let erasure = ErasureView { key, seq };
+        let start = self.bytes.len();
+        codec.encode_erasure(&erasure, &mut self.bytes);
+        let length = self.bytes.len() - start;
+        let view = RecordView::Erasure(erasure);
+        self.builder
+            .add(codec, self.end + start as u64, length, &view);
     }
 
     fn write(&mut self) -> io::Result<()> {
@@ -226,6 +246,8 @@ enum RecordFate<'b> {
     /// It is the user's, or bytes of nobody knows whom.
     Gone,
     Kept,
+    /// An event of the user's own stream.
+    Own(Seq),
     /// The user's, in a project's stream.
     Tombstone(TombstoneView<'b>),
 }
@@ -237,12 +259,13 @@ fn fate<'b>(found: &Found<'b>, user: &str, segment: &impl StorageFile) -> Record
             RecordView::Event(event) if event.user() == Some(user) => {
                 return event
                     .to_tombstone()
-                    .map_or(RecordFate::Gone, RecordFate::Tombstone);
+                    .map_or(RecordFate::Own(event.seq), RecordFate::Tombstone);
             }
             RecordView::Snapshot(snapshot) => {
                 snapshot.kind == StreamKind::User && snapshot.id == user
             }
-            RecordView::Event(_)
+            RecordView::Erasure(_)
+            | RecordView::Event(_)
             | RecordView::Mark(_)
             | RecordView::Revocation(_)
             | RecordView::Tombstone(_)

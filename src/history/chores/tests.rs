@@ -141,6 +141,50 @@ fn erased_events_are_neither_missing_nor_lost() {
 }
 
 #[test]
+fn an_erased_user_who_saw_some_of_it_is_told_of_no_loss_either() {
+    let mut rig = Rig::new();
+    rig.write("forgetme", 1..=9);
+    rig.settle();
+    rig.roll();
+    rig.write("stays", 1..=1);
+    let mut chores = Chores::new(SEGMENT_BYTES);
+    chores.erase(&rig.log.catalog, "forgetme");
+    rig.do_chores(&mut chores);
+    rig.write("forgetme", 10..=11);
+    rig.settle();
+    // Twice: what stands for them stays.
+    rig.roll();
+    rig.write("stays", 2..=2);
+    chores.erase(&rig.log.catalog, "forgetme");
+    rig.do_chores(&mut chores);
+    assert_eq!(chores.erased(), 11);
+    let mut rig = rig.closed();
+    rig.push("forgetme", 12..=13);
+    rig.settle();
+    let stream = Stream::user("forgetme");
+    let head = rig.log.report.start.max(Seq(13));
+    let outcome = |rig: &mut Rig, seq| {
+        let point = ResumePoint {
+            epoch: Some(rig.log.catalog.epoch()),
+            seq: Seq(seq),
+        };
+        let resumed = rig.log.catalog.resume(&stream, point, head).unwrap();
+        resumed.outcome
+    };
+    let whole = Outcome::Replay {
+        missing: None,
+        lost: None,
+    };
+    for seq in 0..=13 {
+        assert_eq!(outcome(&mut rig, seq), whole, "{seq}");
+    }
+    assert_eq!(rig.read_stream(&stream), (vec![12, 13], Vec::new()));
+    // What an unclean stop took is still told.
+    let lost = outcome(&mut rig, 15);
+    assert!(matches!(lost, Outcome::Replay { lost: Some(range), .. } if range.from == Seq(14)));
+}
+
+#[test]
 fn an_erased_user_is_not_in_what_was_garbage_either() {
     let mut rig = Rig::new();
     rig.write("forgetme", 1..=200);

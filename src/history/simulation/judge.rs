@@ -171,7 +171,7 @@ impl World {
         let fate = model.events.get(&seq).map(|(_, fate)| *fate);
         let was_kept = match fate {
             Some(Fate::Kept) => true,
-            Some(Fate::Gone | Fate::Shaken) => !self.is_shaken,
+            Some(Fate::Erased | Fate::Gone | Fate::Shaken) => !self.is_shaken,
             _ => false,
         };
         if was_kept && lost.is_some() {
