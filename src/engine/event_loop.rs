@@ -431,7 +431,7 @@ impl Core {
                     user,
                     count,
                 } => {
-                    self.hub.handle_erased(&user);
+                    self.hub.handle_erased(user);
                     self.finish_admin(now, connection, &Answer::Count(count));
                 }
                 Letter::Read(answer) => self.hub.handle_read(now, *answer),

@@ -47,11 +47,11 @@ impl Hub {
         }
     }
 
-    /// The event log has nothing of this user any more: nor has the memory of any core. What was
-    /// queued for viewers stays.
-    pub fn handle_erased(&mut self, user: &CompactString) {
-        self.forget_user(user);
+    /// The event log has nothing of this user any more: nor has the memory of any core once it has
+    /// heard how far the log is. What was queued for viewers stays.
+    pub fn handle_erased(&mut self, user: CompactString) {
         self.send_to_others(|| Mail::Erased(user.clone()));
+        self.ledger.note_erased(user);
     }
 
     pub(super) fn forget_user(&mut self, user: &str) {

@@ -7,6 +7,8 @@
 
 use std::collections::VecDeque;
 
+use compact_str::CompactString;
+
 use crate::event::{Event, NumberedEvent, RecordBatch, RecordCodec, Seq};
 use crate::history::writer::LogStatus;
 use crate::limits::LOG_WAITING_MAX;
@@ -66,6 +68,8 @@ pub(super) enum Due {
     Ask(Key),
     /// An event may be seen.
     Event(HeldEvent),
+    /// All that the log has erased of a user was seen.
+    Forget(CompactString),
     /// A receipt for the publisher's core.
     Receipt(usize, Receipt),
 }
@@ -95,6 +99,8 @@ pub(super) struct Ledger {
     // The highest seq given, of any stream.
     highest: Seq,
     waiting: VecDeque<(u64, Due)>,
+    // Users whose events the log has erased, since it last said how far it is.
+    erased: Vec<CompactString>,
 }
 
 /// What was handed over at once.
@@ -126,6 +132,7 @@ impl Ledger {
             },
             highest: start,
             waiting: VecDeque::new(),
+            erased: Vec::new(),
         }
     }
 
@@ -230,6 +237,19 @@ impl Ledger {
             kept(oldest.records, oldest.handed_ns);
         }
         self.progress = progress;
+        for user in self.erased.drain(..) {
+            // What was erased was kept before, and may still wait to be seen.
+            let durable = progress.durable;
+            let at = self
+                .waiting
+                .partition_point(|(through, _)| *through <= durable);
+            self.waiting.insert(at, (durable, Due::Forget(user)));
+        }
+    }
+
+    /// The log has erased all of a user: `Due::Forget` comes behind what was erased.
+    pub fn note_erased(&mut self, user: CompactString) {
+        self.erased.push(user);
     }
 
     /// Makes `due` wait until all that was appended so far is kept.

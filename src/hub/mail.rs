@@ -29,6 +29,8 @@ pub enum Mail {
     },
     /// To every core: this user's events are gone from the event log.
     Erased(CompactString),
+    /// To every core: nothing of this user that the event log has erased comes from the sender any more.
+    Forget(CompactString),
     /// Owner core to an interested core: frames of a project, from the head that was answered on.
     Frames {
         /// The project.

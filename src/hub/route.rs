@@ -95,7 +95,8 @@ impl Hub {
         match mail {
             Mail::Ask { id, ask } => self.handle_ask(now, from, id, &ask),
             Mail::Answer { id, answer } => self.handle_answer(id, answer),
-            Mail::Erased(user) => self.forget_user(&user),
+            Mail::Erased(user) => self.ledger.note_erased(user),
+            Mail::Forget(user) => self.forget_user(&user),
             Mail::Frames {
                 project,
                 generation,
@@ -239,6 +240,12 @@ impl Hub {
                 }) => {
                     bytes_left = bytes_left.saturating_sub(event.data.len() + EVENT_BYTES_BESIDE);
                     self.on_numbered(now, slot, seq, event, received_ns);
+                }
+                Due::Forget(user) => {
+                    // What was seen in this turn goes into memory first.
+                    self.fan_out_touched(now);
+                    self.forget_user(&user);
+                    self.send_to_others(|| Mail::Forget(user.clone()));
                 }
                 Due::Receipt(to, receipt) => self.send_receipt(to, receipt),
             }

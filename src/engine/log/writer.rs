@@ -87,10 +87,11 @@ impl LogWriter {
                 Step::Idle(Some(at_ns)) => Pause::UntilNs(at_ns),
                 Step::Began | Step::Failed | Step::Synced | Step::Wrote => Pause::None,
             };
+            // Whoever hears of an erasure has heard before that the erased was kept.
+            self.tell();
             if self.advance_roll() {
                 pause = Pause::None;
             }
-            self.tell();
         }
         self.writer.close()
     }

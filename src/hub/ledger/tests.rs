@@ -11,6 +11,7 @@ use crate::hub::mail::{Ack, Answer, Ask};
 use crate::hub::publisher::Outcome;
 use crate::hub::rig::{Log, Rig, claims, codec, event, seqs};
 use crate::hub::{Action, Bounds, KnownId, Work};
+use crate::limits::HELD_BYTES_PER_TURN;
 
 const START: Seq = Seq(Seq::LEVEL_STEP);
 
@@ -267,6 +268,44 @@ fn with_durable_delivery_nobody_sees_what_is_not_kept() {
         assert_eq!(seqs(&rig.read(client)), [1, 2], "in order, and once");
     }
     rig.check_balance();
+}
+
+#[test]
+fn what_was_erased_while_it_waited_to_be_seen_is_in_no_memory() {
+    let mut rig = Rig::with(2, Bounds::default(), |options| {
+        options.deliver = Deliver::Durable;
+        options.limits.outbox_bytes_max = 8 * HELD_BYTES_PER_TURN;
+    });
+    let owner = rig.core_of(StreamKind::Project, "7");
+    let other = 1 - owner;
+    let viewers = [owner, other].map(|core| {
+        let user = rig.id_on(core, StreamKind::User);
+        rig.viewer(&user, &["7"])
+    });
+    rig.settle();
+    rig.logs[owner].is_slow = true;
+    // More than a turn hands to delivery.
+    let publisher = rig.publisher(owner);
+    let text = event(Some("ada"), Some("7"), HELD_BYTES_PER_TURN / 2);
+    for _ in 0..5 {
+        rig.publish(publisher, &text);
+    }
+    rig.settle();
+    rig.hubs[other].handle_erased("ada".into());
+    rig.carry(other, owner);
+    rig.keep(owner);
+    assert!(
+        rig.hubs[owner].has_work(),
+        "some of it waits for another turn"
+    );
+    for _ in 0..5 {
+        rig.keep(owner);
+        rig.settle();
+    }
+    for (viewer, core) in viewers.into_iter().zip([owner, other]) {
+        assert_eq!(seqs(&rig.read(viewer)).len(), 5, "it was seen");
+        assert_eq!(rig.hubs[core].rings.bytes(), 0, "{core}");
+    }
 }
 
 #[test]
