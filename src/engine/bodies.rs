@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::counters::{Awaited, HandshakeFailure};
 use crate::failpoint;
 use crate::hub::keyed::Key;
-use crate::hub::mail::{Answer, Ask};
+use crate::hub::mail::Answer;
 use crate::hub::publisher::Outcome;
 use crate::hub::{LogStatus, Now, Work};
 use crate::limits::{
@@ -180,10 +180,6 @@ impl Core {
                             key,
                             Pending::Admin {
                                 route,
-                                erasing: match &ask {
-                                    Ask::Erase(user) => Some(user.clone()),
-                                    _ => None,
-                                },
                                 is_keep_alive,
                                 origin,
                             },
@@ -304,23 +300,6 @@ impl Core {
         }
         let (status, body, retry_after_s) = publish_answer(outcome);
         self.answer(now, key, status, &body, retry_after_s, framing);
-    }
-
-    /// All cores have answered an administrator. What is to be erased is the log's business now: all
-    /// that they had of it is in the log's hands.
-    pub(super) fn handle_asked(&mut self, now: Now, key: Key, answer: &Answer) {
-        let erasing = match self.http(key).map(|http| &mut http.state) {
-            Some(HttpState::Waiting(Pending::Admin { erasing, .. })) => erasing.take(),
-            _ => None,
-        };
-        match erasing {
-            Some(user) => {
-                // What this core has numbered in this turn goes first.
-                self.send_to_log(now);
-                self.log.erase(key, user);
-            }
-            None => self.finish_admin(now, key, answer),
-        }
     }
 
     /// Answers an administrator.

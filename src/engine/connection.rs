@@ -4,8 +4,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-use compact_str::CompactString;
-
 use crate::auth::Claims;
 use crate::hub::keyed::Key;
 use crate::wire::control::ControlRate;
@@ -136,8 +134,6 @@ pub(super) enum Pending {
     /// All cores are asked.
     Admin {
         route: super::admin::Route,
-        /// Whose events go when the cores have answered.
-        erasing: Option<CompactString>,
         is_keep_alive: bool,
         origin: Option<Box<str>>,
     },

@@ -477,7 +477,12 @@ impl Core {
                     connection,
                     outcome,
                 } => self.finish_upgrade(now, connection, outcome),
-                Action::Asked { connection, answer } => self.handle_asked(now, connection, &answer),
+                Action::Asked { connection, answer } => self.finish_admin(now, connection, &answer),
+                Action::Erase { connection, user } => {
+                    // What this core has numbered in this turn goes first.
+                    self.send_to_log(now);
+                    self.log.erase(connection, user);
+                }
                 Action::HttpPublished {
                     connection,
                     outcome,
@@ -487,7 +492,7 @@ impl Core {
     }
 
     // Before the letters: whoever hears of an event from another core finds its record ahead.
-    pub(super) fn send_to_log(&mut self, now: Now) {
+    fn send_to_log(&mut self, now: Now) {
         if let Some(append) = self.hub.poll_append(now) {
             self.log.append(append);
         }

@@ -15,15 +15,22 @@ use super::{Action, Hub, Now};
 #[derive(Debug)]
 pub(super) struct PendingAsk {
     connection: Key,
+    // Whose events go when the cores have answered.
+    erasing: Option<CompactString>,
     outstanding: usize,
     answer: Option<Answer>,
 }
 
 impl Hub {
-    /// Asks every core; `Action::Asked` brings the answer for `connection`.
+    /// Asks every core; `Action::Asked` brings the answer for `connection`, or `Action::Erase` what
+    /// comes before it. An order is carried out whether or not the connection stays.
     pub fn handle_administrator(&mut self, now: Now, connection: Key, ask: &Ask) {
         let id = self.asks.insert(PendingAsk {
             connection,
+            erasing: match ask {
+                Ask::Erase(user) => Some(user.clone()),
+                _ => None,
+            },
             outstanding: self.outgoing.len(),
             answer: None,
         });
@@ -84,11 +91,15 @@ impl Hub {
         }
         if let Some(PendingAsk {
             connection,
+            erasing,
             answer: Some(answer),
             ..
         }) = self.asks.remove(id)
         {
-            self.actions.push_back(Action::Asked { connection, answer });
+            self.actions.push_back(match erasing {
+                None => Action::Asked { connection, answer },
+                Some(user) => Action::Erase { connection, user },
+            });
         }
     }
 
@@ -301,6 +312,21 @@ mod tests {
             Answer::Count(0)
         ));
         assert!(ask_in(&mut rig).is_some_and(|answer| answer.is_ok()));
+    }
+
+    #[test]
+    fn an_erasure_is_the_logs_business_once_all_cores_have_answered() {
+        let (mut rig, users, _) = two();
+        let (now, ask) = (rig.now, Ask::Erase(users[1].as_str().into()));
+        rig.hub().handle_administrator(now, Key::from_u64(99), &ask);
+        assert!(rig.hub().poll_action().is_none());
+        rig.settle();
+        match rig.action() {
+            Action::Erase { connection, user } => {
+                assert_eq!((connection, &*user), (Key::from_u64(99), &*users[1]));
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

@@ -189,6 +189,14 @@ pub enum Action {
         /// The answers of all cores, taken together.
         answer: Answer,
     },
+    /// All cores have answered an administrator who wants a user's events gone: all that they had of
+    /// them is in the log's hands, once this core's records of the turn are.
+    Erase {
+        /// The engine's name for the connection.
+        connection: Key,
+        /// Whose events.
+        user: CompactString,
+    },
     /// Everything in a POST is settled.
     HttpPublished {
         /// The engine's name for the connection.

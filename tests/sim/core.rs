@@ -488,6 +488,7 @@ impl Core {
                     self.reports
                         .push(Report::Answered(connection.to_u64(), answer));
                 }
+                Action::Erase { .. } => panic!("nobody here asks for it"),
                 Action::HttpPublished {
                     connection,
                     outcome,

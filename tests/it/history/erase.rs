@@ -3,7 +3,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::data_in;
-use crate::harness::{Server, Viewer, kind};
+use crate::harness::{Server, Viewer, eventually, kind, request};
 
 /// The files below a folder that hold this text.
 fn holding(folder: &Path, needle: &str) -> Vec<String> {
@@ -64,4 +64,29 @@ fn an_erased_user_is_gone_from_the_disk_and_nobody_else_is() {
     }
     server.publish(&event("ada", 99));
     assert_eq!(viewer.skip_to("step")["data"]["n"], json!(99));
+}
+
+#[test]
+fn an_erasure_is_done_though_its_administrator_does_not_wait_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&data_in(folder.path()));
+    let log = folder.path().join("log");
+    let authorization = format!("Bearer {}", server.admin_token());
+    let headers = [("Authorization", authorization.as_str())];
+    for n in 0..3 {
+        let (user, said) = (format!("user-{n}"), format!("the {n}th word"));
+        server.publish(&json!({"event_type": "step", "user_id": user, "data": said}));
+        let body = json!({"userId": user}).to_string();
+        let mut http = server.http();
+        http.send(&request(
+            "POST",
+            "/v1/admin/erase",
+            &headers,
+            body.as_bytes(),
+        ));
+        drop(http);
+        eventually("it is gone", || {
+            holding(&log, &said).is_empty().then_some(())
+        });
+    }
 }
