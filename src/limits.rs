@@ -232,6 +232,9 @@ const _: () = assert!(READ_BYTES_HELD_MAX >= READS_UNDER_WAY_MAX * READ_BYTES);
 const _: () = assert!(READS_HELD_MAX >= READS_UNDER_WAY_MAX);
 const _: () = assert!(REPLAY_BYTES_IN_FLIGHT <= OUTBOX_BYTES_MIN / 4);
 const _: () = assert!(COMMIT_INTERVAL_SPARSE_NS >= COMMIT_INTERVAL_NS);
+// Nor does the largest one that was missed, on top of those, close a viewer.
+const _: () =
+    assert!(REPLAY_BYTES_IN_FLIGHT + EVENT_BYTES_MAX + ENVELOPE_BYTES_MAX < OUTBOX_BYTES_MIN);
 const _: () = assert!(COMMIT_BYTES_MAX >= COMMIT_BYTES_TARGET as u64);
 const _: () = assert!(MAIL_BYTES_PENDING_MAX >= 2 * CHUNK_BYTES_TARGET + EVENT_BYTES_MAX);
 const _: () = assert!(LOG_PATIENCE_MS > ADMISSION_PATIENCE_MS);

@@ -5,7 +5,7 @@ use crate::dialect::{ConnectQuery, Cursor, SubscribeScope};
 use crate::event::{Dialect, Seq, Stream, StreamKind};
 use crate::hub::Bounds;
 use crate::hub::frames::Variant;
-use crate::hub::rig::{Client, EPOCH, Rig, claims, event, seqs};
+use crate::hub::rig::{Client, EPOCH, OUTBOX_BYTES_MAX, Rig, claims, event, seqs};
 
 /// A ring that holds next to nothing, so that the log is read.
 pub const NARROW: Bounds = Bounds {
@@ -597,4 +597,25 @@ proptest! {
         rig.settle();
         prop_assert_eq!(rig.stats[0].counters.interests.value(), 0);
     }
+}
+
+#[test]
+fn a_large_event_that_was_missed_does_not_wait_until_nothing_is_live() {
+    let mut rig = rig_with(1, Bounds::default());
+    let publisher = rig.publisher(0);
+    // More than an outbox ever takes of what was missed.
+    rig.publish(publisher, &event(Some("ada"), None, OUTBOX_BYTES_MAX / 2));
+    rig.settle();
+    let client = resume(&mut rig, &["7"], "user=0");
+    let mut read = Vec::new();
+    for _ in 0..20 {
+        rig.publish(publisher, &event(None, Some("7"), 100));
+        rig.turn();
+        let outbox = rig.hubs[0].peers().find(client.key).map(|peer| peer.outbox());
+        let queued = outbox.map_or(0, |outbox| outbox.bytes());
+        read.extend(rig.write(client, queued - 10));
+    }
+    let read = String::from_utf8_lossy(&read);
+    assert!(read.contains("replay_complete"), "it never had its turn");
+    assert_eq!(rig.closing(client), None);
 }

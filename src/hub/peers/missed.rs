@@ -11,17 +11,19 @@ use crate::limits::REPLAY_BYTES_IN_FLIGHT_CROWDED;
 /// What an outbox takes of what its viewer has missed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Room {
+    // bytes <= bytes_max
     bytes: usize,
-    is_empty: bool,
+    bytes_max: usize,
 }
 
 impl Room {
-    /// Takes room for a frame, where there is some. An empty outbox takes a frame of any size.
+    /// Takes room for a frame, where there is some. A frame that is larger than all the room there can
+    /// be takes whatever is left: behind a busy live stream the outbox may never be empty.
     pub fn try_take(&mut self, bytes: usize) -> bool {
-        let has_room = bytes <= self.bytes || self.is_empty;
+        let is_large = bytes > self.bytes_max;
+        let has_room = bytes <= self.bytes || (is_large && self.bytes > 0);
         if has_room {
             self.bytes = self.bytes.saturating_sub(bytes);
-            self.is_empty = false;
         }
         has_room
     }
@@ -63,7 +65,7 @@ impl Peers {
         };
         Room {
             bytes: bytes_max.saturating_sub(outbox.bytes()),
-            is_empty: outbox.is_empty(),
+            bytes_max,
         }
     }
 
