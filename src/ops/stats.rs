@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::{Answer, Process};
 use crate::counters::{Cell, CoreStats, Counters, Stage, StageSnapshot};
 
-/// One JSON object: `version`, `uptimeMs`, `total`, `cores` (in order), `stagesUs`. Times of stages
-/// are microseconds; a stage without times has a count of 0 and no more.
+/// One JSON object: `version`, `uptimeMs`, `total`, `cores` (in order), `log`, `stagesUs`. Times of
+/// stages are microseconds; a stage without times has a count of 0 and no more.
 pub fn render(cores: &[Arc<CoreStats>], process: &Process) -> Answer {
     let counters: Vec<&Counters> = cores.iter().map(|core| &*core.counters).collect();
     let stages = StageSnapshot::of(cores.iter().map(Arc::as_ref));
@@ -22,6 +22,7 @@ pub fn render(cores: &[Arc<CoreStats>], process: &Process) -> Answer {
             uptime_ms: process.now_ms.saturating_sub(process.started_ms),
             total: Numbers::of(&counters),
             cores: counters.iter().map(|core| Numbers::of(&[core])).collect(),
+            log: Log::of(&counters),
             stages_us: Stage::ALL.map(named).into(),
         },
     )
@@ -34,6 +35,7 @@ struct Stats {
     uptime_ms: i64,
     total: Numbers,
     cores: Vec<Numbers>,
+    log: Log,
     stages_us: BTreeMap<&'static str, Percentiles>,
 }
 
@@ -108,9 +110,78 @@ struct Mail {
     wakes: u64,
 }
 
+/// The event log, which is the node's and no core's.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Log {
+    records: u64,
+    records_kept: u64,
+    bytes_unkept: u64,
+    bytes_queued: u64,
+    bytes_written: u64,
+    commits: u64,
+    syncs: u64,
+    failures: u64,
+    is_refusing: bool,
+    segments: u64,
+    bytes: u64,
+    // When the earliest event that is held arrived, since the Unix epoch.
+    earliest_s: Option<u64>,
+    damaged: u64,
+    reads: u64,
+    reads_failed: u64,
+    events_read: u64,
+    events_erased: u64,
+    panics: u64,
+    duplicates: DuplicatesWindow,
+}
+
+/// By which duplicates are recognised.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DuplicatesWindow {
+    ids: u64,
+    span_ms: u64,
+}
+
+impl Log {
+    fn of(cores: &[&Counters]) -> Self {
+        let sum = |cell: fn(&Counters) -> &Cell| sum(cores, cell);
+        let spans = cores.iter().map(|core| core.duplicates_span_ms.value());
+        Self {
+            records: sum(|core| &core.log_records),
+            records_kept: sum(|core| &core.log_records_kept),
+            bytes_unkept: sum(|core| &core.log_unkept),
+            bytes_queued: sum(|core| &core.log_queued),
+            bytes_written: sum(|core| &core.log_bytes_written),
+            commits: sum(|core| &core.log_commits),
+            syncs: sum(|core| &core.log_syncs),
+            failures: sum(|core| &core.log_failures),
+            is_refusing: sum(|core| &core.log_refusing) > 0,
+            segments: sum(|core| &core.log_segments),
+            bytes: sum(|core| &core.log_bytes),
+            earliest_s: Some(sum(|core| &core.log_earliest_s)).filter(|seconds| *seconds > 0),
+            damaged: sum(|core| &core.log_damaged),
+            reads: cores.iter().map(|core| core.log_reads.total()).sum(),
+            reads_failed: sum(|core| &core.log_reads_failed),
+            events_read: sum(|core| &core.log_events_read),
+            events_erased: sum(|core| &core.log_events_erased),
+            panics: sum(|core| &core.log_panics),
+            duplicates: DuplicatesWindow {
+                ids: sum(|core| &core.duplicates_window),
+                span_ms: spans.min().unwrap_or(0),
+            },
+        }
+    }
+}
+
+fn sum(cores: &[&Counters], cell: fn(&Counters) -> &Cell) -> u64 {
+    cores.iter().map(|core| cell(core).value()).sum()
+}
+
 impl Numbers {
     fn of(cores: &[&Counters]) -> Self {
-        let sum = |cell: fn(&Counters) -> &Cell| cores.iter().map(|core| cell(core).value()).sum();
+        let sum = |cell: fn(&Counters) -> &Cell| sum(cores, cell);
         Self {
             connections: Connections {
                 open: sum(|core| &core.connections),
@@ -235,9 +306,16 @@ mod tests {
                 core.counters.viewers.set(n);
                 core.counters.events_refused.at(3).add(10 * n);
                 core.counters.writes_blocked.add(n);
+                core.counters.duplicates_window.set(n);
+                core.counters.duplicates_span_ms.set(100 * n);
                 Arc::new(core)
             })
             .collect();
+        // The log's threads count in the first core's set.
+        let first = &cores[0].counters;
+        first.log_records.add(7);
+        first.log_refusing.set(1);
+        first.log_reads.at(1).add(2);
         let stats = rendered(&cores);
         let check = |pointer: &str, expected: Value| {
             assert_eq!(stats.pointer(pointer), Some(&expected), "{pointer}");
@@ -249,6 +327,11 @@ mod tests {
         check("/total/connections/viewers", json!(3));
         check("/total/events/refused", json!(30));
         check("/total/traffic/writesBlocked", json!(3));
+        check("/log/records", json!(7));
+        check("/log/isRefusing", json!(true));
+        check("/log/earliestS", Value::Null);
+        check("/log/reads", json!(2));
+        check("/log/duplicates", json!({"ids": 3, "spanMs": 100}));
         check("/stagesUs/parsed", json!({"count": 0}));
     }
 
