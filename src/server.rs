@@ -149,7 +149,7 @@ impl Server {
             let build = move || {
                 // A hub is built inside its thread: what it shares within never leaves it.
                 let mut hub = Hub::new(hub, trust, Arc::clone(&stats[index]));
-                hub.restore_ids(clock.now(), ids);
+                hub.restore_ids(ids);
                 Core::new(
                     Parts {
                         index,

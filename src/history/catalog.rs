@@ -309,26 +309,44 @@ impl<S: Storage> Catalog<S> {
         Ok(found)
     }
 
-    /// The ids of events that arrived at `since_ms` or later, at most the last `count` of them, in
-    /// the order of the log: what makes duplicates. Errors: of the storage.
-    pub fn seen_since(&mut self, since_ms: i64, count: usize) -> io::Result<Vec<SeenId>> {
-        let mut found: VecDeque<Vec<SeenId>> = VecDeque::new();
-        let mut total = 0;
-        for at in (0..self.segments.len()).rev() {
-            // Arrival times need not rise, but a whole segment of older ones is the end.
-            let summary = self.segments[at].summary();
-            let is_old = |s: &Summary| s.events > 0 && s.received_ms.1 < since_ms;
-            let is_sealed = matches!(self.segments[at].index, Index::Sealed(_));
-            if total >= count || (is_sealed && summary.is_some_and(is_old)) {
-                break;
-            }
-            let mut seen = self.seen_in(at)?;
-            seen.retain(|seen| seen.received_ms >= since_ms);
-            total += seen.len();
-            found.push_front(seen);
+    /// Calls `each` with the ids of events that arrived at `since_ms` or later, at most the last
+    /// `count` of them, in the order of the log: what makes duplicates. Never holds those of more
+    /// than one segment, and therefore reads them twice. Errors: of the storage.
+    pub fn seen_since(
+        &mut self,
+        since_ms: i64,
+        count: usize,
+        mut each: impl FnMut(SeenId),
+    ) -> io::Result<()> {
+        let is_late = |seen: &SeenId| seen.received_ms >= since_ms;
+        let (mut first, mut total) = (self.segments.len(), 0);
+        while total < count && first > 0 && !self.is_before(first - 1, since_ms) {
+            first -= 1;
+            let seen = self.seen_in(first)?;
+            total += seen.iter().filter(|seen| is_late(seen)).count();
         }
-        let all = found.into_iter().flatten();
-        Ok(all.skip(total.saturating_sub(count)).collect())
+        let mut too_many = total.saturating_sub(count);
+        for at in first..self.segments.len() {
+            for seen in self.seen_in(at)?.into_iter().filter(is_late) {
+                match too_many {
+                    0 => each(seen),
+                    _ => too_many -= 1,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a segment has older events only. Arrival times need not rise within one, but a whole
+    /// one of older events is the end of the later ones.
+    fn is_before(&self, at: usize, since_ms: i64) -> bool {
+        match &self.segments[at].index {
+            Index::Sealed(index) => {
+                let summary = index.summary();
+                summary.events > 0 && summary.received_ms.1 < since_ms
+            }
+            Index::Missing | Index::Open(_) => false,
+        }
     }
 
     fn seen_in(&mut self, at: usize) -> io::Result<Vec<SeenId>> {

@@ -5,6 +5,7 @@
 use bytes::Bytes;
 
 use super::chores::{ChoreStep, Chores};
+use super::index::SeenId;
 use super::log::{EpochRule, Log, OpenError, OpenOptions, open};
 use super::resume::ResumePoint;
 use super::sim_storage::SimStorage;
@@ -181,6 +182,14 @@ impl Rig {
         let (seqs, missing) = self.read(user);
         assert!(missing.is_empty(), "{missing:?}");
         seqs
+    }
+
+    /// The ids seen, as `Catalog::seen_since` tells them.
+    pub fn seen(&mut self, since_ms: i64, count: usize) -> Vec<SeenId> {
+        let mut seen = Vec::new();
+        let each = |id| seen.push(id);
+        self.log.catalog.seen_since(since_ms, count, each).unwrap();
+        seen
     }
 
     pub fn durable(&self) -> u64 {

@@ -58,7 +58,7 @@ use crate::wire::Refused;
 
 pub use crate::history::writer::LogStatus;
 pub use admission::{ViewerRequest, refusal_of};
-pub use duplicates::KnownId;
+pub use duplicates::{Duplicates, KnownId};
 pub use encoder::Compression;
 pub use ledger::{Append, Deliver, LogProgress};
 pub use now::Now;
@@ -70,7 +70,6 @@ use admission::GivingWay;
 use bucket::Bucket;
 use catch_up::Waking;
 use drain::Drain;
-use duplicates::Duplicates;
 use encoder::Encoder;
 use keyed::{Key, Keyed};
 use ledger::Ledger;
@@ -266,7 +265,7 @@ impl Hub {
             reads: Reads::default(),
             waking: Waking::default(),
             forgotten_through: 0,
-            duplicates: Duplicates::new(limits.dedup_ids_max, seed),
+            duplicates: Duplicates::new(limits.dedup_ids_max),
             ledger: Ledger::new(options.codec.clone(), start, unkept_max),
             publishers: Keyed::default(),
             requests: Keyed::default(),
@@ -302,9 +301,10 @@ impl Hub {
         self
     }
 
-    /// Takes in which ids were seen before the start: duplicates are known across restarts.
-    pub fn restore_ids(&mut self, now: Now, ids: Vec<KnownId>) {
-        self.duplicates.restore(now, ids);
+    /// Goes on from the ids that were seen before the start: duplicates are known across restarts.
+    /// To be called before anything is published.
+    pub fn restore_ids(&mut self, ids: Duplicates) {
+        self.duplicates = ids;
     }
 
     /// Closes a turn: whatever the turn has numbered is fanned out, and acks that are owed go out.

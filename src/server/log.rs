@@ -15,7 +15,7 @@ use crate::history::log::{EpochRule, Log, NewEpoch, OpenError, OpenOptions, Open
 use crate::history::retention::RetentionOptions;
 use crate::history::storage::DiskStorage;
 use crate::history::writer::{Durability, WriterOptions};
-use crate::hub::{Deliver, KnownId, Now};
+use crate::hub::{Deliver, Duplicates, KnownId, Now};
 use crate::limits::{
     COMMIT_INTERVAL_NS, COMMIT_INTERVAL_SPARSE_NS, DUPLICATE_WINDOW_MS, SEGMENT_BYTES,
 };
@@ -25,7 +25,7 @@ pub(super) struct OpenLog {
     pub log: Log<DiskStorage>,
     pub revocations: Revocations,
     /// Ids of late, for each core those of its streams.
-    pub ids: Vec<Vec<KnownId>>,
+    pub ids: Vec<Duplicates>,
 }
 
 /// Why the event log cannot be opened. The operator's to solve.
@@ -101,17 +101,20 @@ fn seen_ids(
     log: &mut Log<DiskStorage>,
     partition: &Partition,
     now: Now,
-) -> io::Result<Vec<Vec<KnownId>>> {
+) -> io::Result<Vec<Duplicates>> {
     let since_ms = now.wall_ms.saturating_sub(DUPLICATE_WINDOW_MS as i64);
-    let count = config.history.dedup_ids_max.saturating_mul(config.cores);
-    let mut ids = vec![Vec::new(); config.cores];
-    for seen in log.catalog.seen_since(since_ms, count)? {
+    let ids_max = config.history.dedup_ids_max;
+    let count = ids_max.saturating_mul(config.cores);
+    let cores = 0..config.cores;
+    let mut ids: Vec<_> = cores.map(|_| Duplicates::new(ids_max)).collect();
+    log.catalog.seen_since(since_ms, count, |seen| {
         let core = partition.core_of(seen.stream.kind, &seen.stream.id);
-        ids[core].push(KnownId {
+        let known = KnownId {
             received_ms: seen.received_ms,
             fingerprint: seen.fingerprint,
-        });
-    }
+        };
+        ids[core].restore(now, known);
+    })?;
     Ok(ids)
 }
 
@@ -139,7 +142,7 @@ impl OpenLog {
             recovered,
             cut_bytes,
             unindexed,
-            ids = self.ids.iter().map(Vec::len).sum::<usize>(),
+            ids = self.ids.iter().map(Duplicates::len).sum::<usize>(),
             revocations = self.revocations.len(),
             "the event log is open"
         );

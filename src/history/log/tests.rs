@@ -349,7 +349,7 @@ fn many_missing_indices_are_not_kept_in_memory() {
         held.count()
     };
     assert!(rig.log.catalog.revocations().unwrap().is_empty());
-    assert_eq!(rig.log.catalog.seen_since(0, 5_000).unwrap().len(), 900);
+    assert_eq!(rig.seen(0, 5_000).len(), 900);
     assert_eq!(rig.seqs("a").len(), 900);
     // But for the segment that was open.
     assert!(unsaved(&rig) <= 1);
@@ -387,7 +387,7 @@ fn ids_are_found_again_where_the_index_has_them_no_more() {
     let index = SealedIndex::open(1, file).unwrap();
     assert!(index.seen().is_err());
     let mut rig = Rig::on(storage).unwrap();
-    assert_eq!(rig.log.catalog.seen_since(0, 5_000).unwrap().len(), 203);
+    assert_eq!(rig.seen(0, 5_000).len(), 203);
 }
 
 #[test]
@@ -434,12 +434,10 @@ fn ids_and_decisions_are_found_again() {
     let mut rig = rig.again(SimStorage::kill);
     let catalog = &mut rig.log.catalog;
     assert_eq!(catalog.revocations().unwrap(), [&b"first"[..], b"second"]);
-    let seen = catalog.seen_since(0, usize::MAX).unwrap();
+    let seen = rig.seen(0, usize::MAX);
     assert_eq!(seen.len(), 400);
-    let last = catalog.seen_since(0, 3).unwrap();
-    assert_eq!(last, seen[397..]);
-    let late = catalog.seen_since(1_190, usize::MAX).unwrap();
-    assert_eq!(late.len(), 22);
+    assert_eq!(rig.seen(0, 3), seen[397..]);
+    assert_eq!(rig.seen(1_190, usize::MAX).len(), 22);
 }
 
 #[test]
@@ -462,7 +460,7 @@ fn a_segment_that_lost_its_end_is_read_and_erased_as_far_as_it_goes() {
         }
         let mut rig = Rig::on(storage).unwrap();
         assert_eq!(rig.log.catalog.revocations().unwrap(), [&b"first"[..]]);
-        assert!(rig.log.catalog.seen_since(0, 99).unwrap().len() > 3);
+        assert!(rig.seen(0, 99).len() > 3);
         let mut chores = Chores::new(SEGMENT_BYTES);
         rig.do_chores(&mut chores);
         chores.erase(&rig.log.catalog, "a");

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::model::{Fate, Model, covers};
 use super::world::{STREAMS, World};
 use crate::event::{Seq, SeqRange, StoredEvent};
+use crate::history::index::SeenId;
 use crate::history::replay::Replay;
 use crate::history::resume::{Outcome, ResumePoint};
 
@@ -125,9 +126,10 @@ impl World {
         if let Some(gone) = gone.filter(|_| !self.is_shaken) {
             return Err(format!("decision {gone:?} is gone"));
         }
-        let seen = log.catalog.seen_since(i64::MIN, usize::MAX);
-        let seen = seen.map_err(|error| error.to_string())?;
-        let seen: HashSet<_> = seen.iter().map(|seen| seen.fingerprint).collect();
+        let mut seen = HashSet::new();
+        let each = |id: SeenId| seen.extend([id.fingerprint]);
+        let read = log.catalog.seen_since(i64::MIN, usize::MAX, each);
+        read.map_err(|error| error.to_string())?;
         let events = self.streams.iter().flat_map(|model| model.events.values());
         let mut kept = events.filter(|(_, fate)| *fate == Fate::Kept);
         let unseen =

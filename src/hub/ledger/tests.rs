@@ -10,7 +10,7 @@ use crate::hub::keyed::Keyed;
 use crate::hub::mail::{Ack, Answer, Ask};
 use crate::hub::publisher::Outcome;
 use crate::hub::rig::{Log, Rig, claims, codec, event, seqs};
-use crate::hub::{Action, Bounds, KnownId, Work};
+use crate::hub::{Action, Bounds, Duplicates, KnownId, Work};
 use crate::limits::HELD_BYTES_PER_TURN;
 
 const START: Seq = Seq(Seq::LEVEL_STEP);
@@ -232,7 +232,9 @@ fn what_the_log_remembers_is_a_duplicate_after_a_restart() {
         fingerprint: fingerprint.expect("it has an id"),
     };
     let now = after.now;
-    after.hub().restore_ids(now, vec![known]);
+    let mut ids = Duplicates::new(1);
+    ids.restore(now, known);
+    after.hub().restore_ids(ids);
     after.post(claims("ada", &[]), &with_id("ada", "x"));
     assert_eq!(
         outcome(&mut after).map(|outcome| outcome.duplicates),
