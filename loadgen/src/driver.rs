@@ -4,10 +4,8 @@
 //! Between any two sockets it looks whether an event is due, so that reading a fan-out does not
 //! delay the next send by more than one read. Readiness is kept: a socket is read until it is
 //! empty (a short read says so) or its turn is over, and in the latter case it is read again in
-//! the next turn. Viewers that catch up wait behind all others: one read of one of them, then
-//! whatever else is ready. What deliveries mean is `record`'s business, what is due `publish`'s.
+//! the next turn. What deliveries mean is `record`'s business, what is due `publish`'s.
 
-use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -19,7 +17,7 @@ use crate::frames::MaskSequence;
 use crate::inbox::{Codec, Inbox};
 use crate::inflate::Inflater;
 use crate::link::{Link, Role, Server, State};
-use crate::phase::{Phase, PhaseOutcome};
+use crate::phase::{Bell, Phase, PhaseOutcome};
 use crate::poller::Poller;
 use crate::proc::Process;
 use crate::publish::{Sender, Start};
@@ -98,8 +96,6 @@ pub(crate) struct Driver {
     work: Vec<Work>,
     /// Connections whose socket may hold more than their turn allowed to read.
     unfinished: Vec<usize>,
-    /// Returning viewers whose sockets are to be read, when nothing else is.
-    behind: VecDeque<Work>,
     links: Vec<Link>,
     /// The links that stay from phase to phase; the returning viewers are those after them.
     resident: usize,
@@ -131,7 +127,6 @@ impl Driver {
             poller: Poller::new().map_err(io_error("epoll"))?,
             work: Vec::new(),
             unfinished: Vec::new(),
-            behind: VecDeque::new(),
             links: Vec::new(),
             resident: 0,
             publishers: Vec::new(),
@@ -212,8 +207,11 @@ impl Driver {
         let cpu_before_ns = watch(server, Process::cpu_ns)?;
         let writer_before_ns = watch(server, log_writer_cpu_ns)?;
         let drain_ns = phase.drain.as_nanos() as u64;
+        let (until, bell) = (phase.until.clone(), phase.bell.clone());
         let (start_ns, last_ns) = self.begin(phase);
-        let aborted = self.drive(last_ns, drain_ns)?;
+        let driven = self.drive(until.as_ref(), last_ns, drain_ns);
+        bell.iter().for_each(Bell::ring);
+        let aborted = driven?;
         let seconds = self.poller.now_ns().saturating_sub(start_ns).max(1) as f64 / 1e9;
         let idle_seconds = self.poller.take_idle_ns().saturating_sub(LEAD_NS) as f64 / 1e9;
         let cpu_after_ns = watch(server, Process::cpu_ns)?;
@@ -225,29 +223,28 @@ impl Driver {
         self.dismiss();
         let (recorder, returners) = (self.inbox.end(), self.inbox.returners.take());
         let mut others = recorder.others().clone();
-        let mut slip_ns = sender
-            .as_ref()
-            .map_or_else(latency_histogram, |sender| sender.slip_ns().clone());
         if let Some(returners) = &returners {
             others.extend(returners.others().clone());
-            slip_ns += returners.slip_ns();
         }
+        let busy = (1.0 - idle_seconds / seconds).clamp(0.0, 1.0);
         Ok(PhaseOutcome {
             first_delivery: recorder.first_delivery().map(<[u8]>::to_vec),
             others,
             groups: recorder.finish(),
             sent: sender.as_ref().map_or(0, Sender::sent),
-            slip_ns,
+            slip_ns: sender
+                .as_ref()
+                .map_or_else(latency_histogram, |sender| sender.slip_ns().clone()),
             publishers: self.inbox.acknowledgements.publishers(),
             acknowledged_ns: self.inbox.acknowledgements.take_latency_ns(),
             unsettled: self.inbox.acknowledgements.unsettled(),
             nacks: self.inbox.acknowledgements.take_nacks(),
             seconds,
-            busy: (1.0 - idle_seconds / seconds).clamp(0.0, 1.0),
+            busy,
             server_cpu_ns: spent(cpu_before_ns, cpu_after_ns),
             log_writer_cpu_ns: spent(writer_before_ns.flatten(), writer_after_ns.flatten()),
             server_rss_bytes,
-            returned: returners.map(Returners::finish),
+            returned: returners.map(|returners| returners.finish(busy)),
             aborted,
             closed: self.inbox.closures(),
         })
@@ -277,14 +274,19 @@ impl Driver {
     }
 
     /// Turns until the phase is over, at the latest `drain_ns` after its last event, which is due
-    /// at `last_ns`; returns why it was broken off, if it was.
-    fn drive(&mut self, last_ns: u64, drain_ns: u64) -> Result<Option<String>, DriverError> {
+    /// at `last_ns` or the last before `until` rings; returns why it was broken off, if it was.
+    fn drive(
+        &mut self,
+        until: Option<&Bell>,
+        last_ns: u64,
+        drain_ns: u64,
+    ) -> Result<Option<String>, DriverError> {
         let mut deadline_ns = last_ns + drain_ns;
         loop {
             self.poller.tick();
             self.send_due();
             self.dial_due()?;
-            if self.end_with_returners() {
+            if until.is_some_and(Bell::has_rung) && self.cut() {
                 deadline_ns = self.poller.now_ns() + drain_ns;
             }
             if let Some(reason) = self.abort_reason() {
@@ -320,22 +322,14 @@ impl Driver {
         self.dial(&Dial { path, role })
     }
 
-    /// Nothing more is sent once nothing is awaited of any returning viewer; says whether that
-    /// has just come about.
-    fn end_with_returners(&mut self) -> bool {
-        let Some(sender) = self
-            .sender
-            .as_mut()
-            .filter(|sender| sender.next_ns().is_some())
-        else {
+    /// Nothing more is sent; says whether something was to be.
+    fn cut(&mut self) -> bool {
+        let sender = self.sender.as_mut();
+        let Some(sender) = sender.filter(|sender| sender.next_ns().is_some()) else {
             return false;
         };
-        let returners = self.inbox.returners.as_ref();
-        let are_settled = returners.is_some_and(Returners::are_settled);
-        if are_settled {
-            self.inbox.recorder.expect_only(sender.cut());
-        }
-        are_settled
+        self.inbox.recorder.expect_only(sender.cut());
+        true
     }
 
     /// Ends the connections of the returning viewers.
@@ -351,7 +345,6 @@ impl Driver {
             let _ = link.flush();
         }
         self.links.truncate(self.resident);
-        self.behind.clear();
     }
 
     fn abort_reason(&self) -> Option<String> {
@@ -387,7 +380,7 @@ impl Driver {
 
     /// One turn: waits for readiness, at most until `until_ns`, and serves every ready socket.
     fn turn(&mut self, until_ns: u64) -> Result<(), DriverError> {
-        let polled = if self.unfinished.is_empty() && self.behind.is_empty() {
+        let polled = if self.unfinished.is_empty() {
             self.poller.poll_until(until_ns)
         } else {
             self.poller.poll_now()
@@ -401,16 +394,8 @@ impl Driver {
             if work.is_writable {
                 self.flush(work.link);
             }
-            if work.is_readable && matches!(self.links[work.link].role, Role::Returner(_)) {
-                self.behind.push_back(work);
-            } else if work.is_readable {
+            if work.is_readable {
                 self.handle_readable(work);
-            }
-            self.send_due();
-        }
-        if let Some(work) = self.behind.pop_front() {
-            if self.read_once(work, READ_BEHIND_BYTES) {
-                self.behind.push_back(work);
             }
             self.send_due();
         }
@@ -456,20 +441,20 @@ impl Driver {
     /// Reads a socket until it is empty or has had its share.
     fn handle_readable(&mut self, work: Work) {
         for _ in 0..READS_PER_TURN {
-            if !self.read_once(work, READ_BYTES) {
+            if !self.read_once(work) {
                 return;
             }
         }
         self.unfinished.push(work.link);
     }
 
-    /// Reads a socket once, at most `bytes_max`; says whether it may hold more.
-    fn read_once(&mut self, work: Work, bytes_max: usize) -> bool {
+    /// Reads a socket once; says whether it may hold more.
+    fn read_once(&mut self, work: Work) -> bool {
         let link = &mut self.links[work.link];
         if link.state == State::Closed {
             return false;
         }
-        match link.transport.receive(&mut self.received[..bytes_max]) {
+        match link.transport.receive(&mut self.received) {
             Ok(0) => {
                 self.close(work.link, "the server ended the connection");
                 false
@@ -478,7 +463,7 @@ impl Driver {
                 self.receive(work.link, bytes);
                 // A short read has emptied the socket, and the next byte is a new edge; but an
                 // end that came along with the bytes has had its edge.
-                bytes == bytes_max || work.is_ending
+                bytes == self.received.len() || work.is_ending
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
@@ -573,8 +558,6 @@ impl Work {
 /// Bytes of one read: some 600 frames of a saturated stream.
 const READ_BYTES: usize = 256 * 1024;
 const READS_PER_TURN: usize = 4;
-/// Bytes of one read of a viewer that catches up: what the others may have to wait for, some 50 µs.
-const READ_BEHIND_BYTES: usize = 64 * 1024;
 /// The thread of the server that writes its event log.
 const LOG_WRITER: &str = "log-writer";
 /// From the beginning of a phase to its first event.

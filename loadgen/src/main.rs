@@ -1,11 +1,12 @@
 //! `loadgen`: open-loop load for servers that fan events out over WebSocket.
 //!
 //! `cli` reads what is asked for, `scenario` runs it, `driver` is the event loop over `link`,
-//! `transport`, `tls` and `poller`; `catch_up` is a scenario of its own on the same loop, `attack`
-//! a loop of its own. Pure parts: `schedule` (what is due when), `payload` and `filling` (the
-//! events), `publish` (sending, and what is acknowledged), `upgrade`, `frames` and `inflate` (the
-//! WebSocket protocol), `record` (checking deliveries), `returners` (viewers that come in the
-//! course of a phase), `report`, `returned`, `summary`, `idle` and `hgrm` (results).
+//! `transport`, `tls` and `poller`; `catch_up` is a scenario of its own, with a second such loop on
+//! a thread beside it, `attack` a loop of its own. Pure parts: `schedule` (what is due when),
+//! `payload` and `filling` (the events), `publish` (sending, and what is acknowledged), `upgrade`,
+//! `frames` and `inflate` (the WebSocket protocol), `record` (checking deliveries), `returners`
+//! (viewers that come in the course of a phase), `report`, `returned`, `summary`, `idle` and `hgrm`
+//! (results).
 
 mod attack;
 mod catch_up;
@@ -143,14 +144,14 @@ fn catch_up(arguments: &CatchUpArgs) -> Result<Verdict, Error> {
         .transpose()?;
     let process = prepare(server)?;
     if let Some(path) = &arguments.prepare {
-        let backlog = catch_up::prepare(&target, settings, &catch_up, process)?;
+        let backlog = catch_up::prepare(&target, &settings, &catch_up, process)?;
         backlog.write(path)?;
         print(&[backlog.line()])?;
         return Ok(Verdict::Clean);
     }
     let mut rounds = Vec::new();
     let mut unprinted = Ok(());
-    catch_up::run(&target, settings, &catch_up, process, backlog, |round| {
+    catch_up::run(&target, &settings, &catch_up, process, backlog, |round| {
         let printed = print(&round.lines());
         unprinted = std::mem::replace(&mut unprinted, Ok(())).and(printed);
         rounds.push(round);

@@ -1,6 +1,8 @@
 //! One stretch of load: what is asked for, and what came of it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -22,8 +24,28 @@ pub(crate) struct Phase {
     pub(crate) schedule: Schedule,
     /// How long to wait for deliveries after the last intended time.
     pub(crate) drain: Duration,
-    /// Viewers that connect meanwhile; the phase ends with the last of them.
+    /// Viewers that connect in its course; it ends with the last of them.
     pub(crate) returners: Option<Returners>,
+    /// Nothing more is sent once this rings.
+    pub(crate) until: Option<Bell>,
+    /// Rings when all is there, or is given up.
+    pub(crate) bell: Option<Bell>,
+}
+
+/// Tells the loop of one thread that the phase of another is over.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Bell(Arc<AtomicBool>);
+
+impl Bell {
+    /// From now on it has rung. It orders nothing else between the two.
+    pub(crate) fn ring(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has.
+    pub(crate) fn has_rung(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// What came of a phase.
@@ -45,7 +67,7 @@ pub(crate) struct PhaseOutcome {
     pub(crate) nacks: BTreeMap<String, u64>,
     /// Messages other than deliveries, by type.
     pub(crate) others: BTreeMap<String, u64>,
-    /// How late each event was sent, and each returning viewer dialled.
+    /// How late each event was sent.
     pub(crate) slip_ns: Histogram<u64>,
     /// From the first intended time to the last delivery (or to giving up).
     pub(crate) seconds: f64,
@@ -57,10 +79,22 @@ pub(crate) struct PhaseOutcome {
     pub(crate) log_writer_cpu_ns: Option<u64>,
     /// Resident memory of the watched server at the end.
     pub(crate) server_rss_bytes: Option<u64>,
-    /// The viewers that connected meanwhile.
+    /// The viewers that connected in its course.
     pub(crate) returned: Option<Returned>,
     /// Why the phase was broken off before its end.
     pub(crate) aborted: Option<String>,
     /// Connections that have ended, the first few with the reason.
     pub(crate) closed: Vec<String>,
+}
+
+impl PhaseOutcome {
+    /// Takes what came of viewers whom the loop of another thread has brought back meanwhile.
+    pub(crate) fn add_returned(&mut self, other: Self) {
+        self.returned = other.returned;
+        self.aborted = self.aborted.take().or(other.aborted);
+        self.closed.extend(other.closed);
+        for (kind, count) in other.others {
+            *self.others.entry(kind).or_default() += count;
+        }
+    }
 }

@@ -26,6 +26,10 @@ pub(crate) struct Returned {
     pub(crate) early: u64,
     /// From the first intended dial to the last viewer's having all.
     pub(crate) seconds: f64,
+    /// How late each was dialled. That is in its time, and makes nothing shorter.
+    pub(crate) slip_ns: Histogram<u64>,
+    /// The share of the phase in which their loop had something to do, 0 to 1.
+    pub(crate) busy: f64,
 }
 
 /// The same as a part of a report.
@@ -47,7 +51,11 @@ pub(crate) struct ReturnedReport {
     /// From the intended dial of each to its having all; empty where it would not stand.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     caught_up_ns: BTreeMap<&'static str, u64>,
-    /// All of it.
+    /// How late they were dialled.
+    dial_slip_ns: BTreeMap<&'static str, u64>,
+    /// The share of time in which their loop had something to do, 0 to 1.
+    busy: f64,
+    /// All of `caught_up_ns`.
     #[serde(skip)]
     pub(crate) histogram: Histogram<u64>,
 }
@@ -109,6 +117,8 @@ impl ReturnedReport {
                 BTreeMap::new()
             },
             histogram: returned.caught_up_ns,
+            dial_slip_ns: percentiles(&returned.slip_ns),
+            busy: returned.busy,
         }
     }
 
@@ -122,7 +132,8 @@ impl ReturnedReport {
         if let Some(seconds) = self.seconds {
             let rate = self.delivered as f64 / seconds;
             line.push_str(&format!(
-                "  all after {seconds:.3} s, {rate:.0} deliveries/s"
+                "  all after {seconds:.3} s, {rate:.0} deliveries/s, reading {:.0} % of it",
+                self.busy * 100.0
             ));
         }
         line
@@ -152,6 +163,8 @@ pub(crate) mod tests {
             caught_up_ns: histogram(1000),
             early: 0,
             seconds: 0.5,
+            slip_ns: histogram(1000),
+            busy: 0.6,
         }
     }
 
@@ -188,7 +201,7 @@ pub(crate) mod tests {
             clean.line(),
             "returned 1000/1000 viewers: delivered 2000/2000 (lost 0 dup 0 reordered 0 foreign 0 \
              malformed 0)  p50 5.001  p90 5.001  p99 5.001  max 5.001 ms  all after 0.500 s, 4000 \
-             deliveries/s"
+             deliveries/s, reading 60 % of it"
         );
         let bound = ReturnedReport::new(returned(), Verdict::GeneratorBound);
         assert!(bound.line().ends_with("malformed 0)"), "{}", bound.line());

@@ -139,11 +139,6 @@ impl Returners {
         Some((index, &self.viewers[index].path))
     }
 
-    /// Nanoseconds from each viewer's intended dial to its dial.
-    pub(crate) fn slip_ns(&self) -> &Histogram<u64> {
-        &self.slip_ns
-    }
-
     /// Whether nothing is awaited of any viewer.
     pub(crate) fn are_settled(&self) -> bool {
         self.settled == self.viewers.len()
@@ -179,8 +174,9 @@ impl Returners {
         self.recorder.others()
     }
 
-    /// Ends the phase: what has not come by now is lost.
-    pub(crate) fn finish(self) -> Returned {
+    /// Ends the phase: what has not come by now is lost. `busy`: the share of it in which their
+    /// loop had something to do.
+    pub(crate) fn finish(self, busy: f64) -> Returned {
         let seconds = (self.last_ns - self.start_ns) as f64 / 1e9;
         let viewers = self.viewers.into_iter();
         Returned {
@@ -190,6 +186,8 @@ impl Returners {
             caught_up_ns: self.caught_up_ns,
             early: self.early,
             seconds,
+            slip_ns: self.slip_ns,
+            busy,
         }
     }
 
@@ -340,7 +338,7 @@ mod tests {
         assert_eq!(returners.poll_dial(START_NS + 99_000), Some((1, "/b")));
         assert_eq!(returners.poll_dial(START_NS + 99_000), Some((2, "/c")));
         assert_eq!(returners.next_ns(), None);
-        let slip = returners.slip_ns();
+        let slip = returners.finish(0.5).slip_ns;
         assert!(slip.equivalent(slip.max(), 89_000), "{}", slip.max());
     }
 
@@ -362,7 +360,7 @@ mod tests {
         assert!(!returners.are_settled());
         receive(&mut returners, 0, COMPLETE, START_NS + 3_000_000);
         assert!(returners.are_settled(), "{first:?}");
-        let returned = returners.finish();
+        let returned = returners.finish(0.5);
         assert_eq!(returned.record.violations, expected, "{first:?}");
         assert_eq!(returned.caught_up_ns.len(), caught_up, "{first:?}");
         assert_eq!(returned.early, 3 - caught_up, "{first:?}");
@@ -406,7 +404,7 @@ mod tests {
             }
             receive(&mut returners, index, COMPLETE, START_NS + 1_020_000);
         }
-        let returned = returners.finish();
+        let returned = returners.finish(0.5);
         assert!(
             (returned.seconds - 0.001_02).abs() < 1e-9,
             "{}",
@@ -438,7 +436,7 @@ mod tests {
         returners.handle_closed(2);
         returners.handle_closed(2);
         assert!(returners.are_settled());
-        let returned = returners.finish();
+        let returned = returners.finish(0.5);
         let outcomes: Vec<_> = returned
             .greetings
             .iter()
@@ -463,6 +461,6 @@ mod tests {
             outcome: "fresh".to_owned(),
             to: Some(4),
         };
-        assert_eq!(returners.finish().greetings, [Some(expected)]);
+        assert_eq!(returners.finish(0.5).greetings, [Some(expected)]);
     }
 }

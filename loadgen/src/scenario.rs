@@ -14,11 +14,10 @@ use crate::frames::header_bytes;
 use crate::idle::{IdleReport, MemoryReport};
 use crate::link::Role;
 use crate::payload::{self, Form, Identity, RUNS};
-use crate::phase::{Phase, PhaseOutcome};
+use crate::phase::{Bell, Phase, PhaseOutcome};
 use crate::proc::Process;
 use crate::record::Subscription;
 use crate::report::{Bounds, RunReport};
-use crate::returners::Returners;
 use crate::schedule::{Arrival, Lane, Schedule};
 use crate::target::Target;
 use crate::upgrade::Extension;
@@ -188,15 +187,28 @@ impl<'a> Session<'a> {
 
     /// One phase of the load.
     pub(crate) fn measure(&mut self, duration: Duration) -> Result<RunReport, ScenarioError> {
-        let outcome = self.run(self.load.schedule(duration), None)?;
+        let outcome = self.run(self.load.schedule(duration))?;
         Ok(RunReport::new(self.load, outcome))
     }
 
-    /// One phase of `schedule`, in which `returners` connect.
-    pub(crate) fn run(
+    /// One phase of `schedule`.
+    pub(crate) fn run(&mut self, schedule: Schedule) -> Result<PhaseOutcome, ScenarioError> {
+        self.run_phase(schedule, None)
+    }
+
+    /// One phase of `schedule`, of which nothing is sent once `until` rings.
+    pub(crate) fn run_until(
         &mut self,
         schedule: Schedule,
-        returners: Option<Returners>,
+        until: Bell,
+    ) -> Result<PhaseOutcome, ScenarioError> {
+        self.run_phase(schedule, Some(until))
+    }
+
+    fn run_phase(
+        &mut self,
+        schedule: Schedule,
+        until: Option<Bell>,
     ) -> Result<PhaseOutcome, ScenarioError> {
         self.run = (self.run + 1) % RUNS;
         let phase = Phase {
@@ -204,7 +216,9 @@ impl<'a> Session<'a> {
             form: self.form,
             schedule,
             drain: self.load.drain,
-            returners,
+            returners: None,
+            until,
+            bell: None,
         };
         Ok(self.driver.run(phase, self.server)?)
     }
@@ -345,6 +359,8 @@ fn first_delivery_bytes(
         schedule: Schedule::new(vec![Lane::single(load.groups[0].users.start)]),
         drain: load.drain,
         returners: None,
+        until: None,
+        bell: None,
     };
     let outcome = driver.run(phase, None)?;
     let Some(text) = &outcome.first_delivery else {
