@@ -1,12 +1,12 @@
 //! Work on the log that may take its time, in bounded steps, on the thread of the catalog: the
-//! indices of segments that are no longer written, room for the next one, unlinking, and taking a
-//! user's events out.
+//! indices of segments that are no longer written, room for the next one, filled with zeros,
+//! unlinking, and taking a user's events out.
 //!
 //! Any step may be the last one before the power fails. An index can be made again; a segment is
 //! replaced in one step, after its old index is gone.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
 
 use super::catalog::Catalog;
 use super::catalog::reading::known_end;
@@ -39,7 +39,16 @@ pub struct Chores<S: Storage> {
 #[derive(Debug)]
 enum Running<S: Storage> {
     Erasing(Erasing<S::File>),
+    Filling(Filling<S::File>),
     Sealing(Sealing),
+}
+
+/// A spare that is being filled with zeros, up to `at`.
+#[derive(Debug)]
+struct Filling<F> {
+    name: String,
+    file: F,
+    at: u64,
 }
 
 /// A segment whose index is being made.
@@ -110,6 +119,10 @@ impl<S: Storage> Chores<S> {
         if let Some(running) = self.running.take() {
             self.running = match running {
                 Running::Erasing(erasing) => self.go_on_erasing(catalog, erasing)?,
+                Running::Filling(filling) if filling.at >= self.segment_bytes => {
+                    return Ok(ChoreStep::Spare(filling.name, filling.file));
+                }
+                Running::Filling(filling) => self.go_on_filling(catalog, filling)?,
                 Running::Sealing(sealing) => go_on_sealing(catalog, sealing)?,
             };
             return Ok(ChoreStep::Worked);
@@ -132,7 +145,8 @@ impl<S: Storage> Chores<S> {
             self.spares += 1;
             let name = format!("spare-{}{SPARE_END}", self.spares);
             let file = create_spare(&catalog.storage, &name, self.segment_bytes)?;
-            return Ok(ChoreStep::Spare(name, file));
+            self.running = Some(Running::Filling(Filling { name, file, at: 0 }));
+            return Ok(ChoreStep::Worked);
         }
         let newest = catalog.newest().map_or(0, |newest| newest.number);
         if self.newest != newest {
@@ -150,6 +164,28 @@ impl<S: Storage> Chores<S> {
         }
         self.is_erasing = false;
         Ok(ChoreStep::Idle)
+    }
+
+    /// Writes some zeros. Room that was only allocated becomes part of the file when it is written:
+    /// in ext4 a kernel thread sees to that before a sync succeeds, and where all CPUs are busy a
+    /// commit would wait some 3 ms until it has one.
+    fn go_on_filling(
+        &self,
+        catalog: &Catalog<S>,
+        mut filling: Filling<S::File>,
+    ) -> io::Result<Option<Running<S>>> {
+        let bytes = CHORE_BYTES.min(self.segment_bytes - filling.at);
+        let zeros = vec![0; bytes as usize];
+        let written = filling
+            .file
+            .write_at(filling.at, &mut [IoSlice::new(&zeros)]);
+        if let Err(error) = written.and_then(|()| filling.file.sync()) {
+            // If it stays, the next opening takes it away.
+            let _ = catalog.storage.unlink(&filling.name);
+            return Err(error);
+        }
+        filling.at += bytes;
+        Ok(Some(Running::Filling(filling)))
     }
 
     fn go_on_erasing(

@@ -23,6 +23,40 @@ fn has(storage: &SimStorage, text: &str) -> bool {
         .any(|window| window == text.as_bytes())
 }
 
+#[test]
+fn room_for_a_segment_was_written_and_synced_before_it_is_handed_over() {
+    let broken_writes = Faults {
+        write_error_percent: 100,
+        ..Faults::default()
+    };
+    let broken_syncs = Faults {
+        sync_error_percent: 100,
+        ..Faults::default()
+    };
+    for faults in [broken_writes, broken_syncs] {
+        let mut rig = Rig::new();
+        let mut chores = Chores::new(SEGMENT_BYTES);
+        let mut next = |rig: &mut Rig| {
+            loop {
+                match chores.step(&mut rig.log.catalog) {
+                    Ok(ChoreStep::Worked) => {}
+                    Ok(ChoreStep::Idle) => chores.want_spare(),
+                    Ok(ChoreStep::Spare(name, _)) => return Some(name),
+                    Err(_) => return None,
+                }
+            }
+        };
+        let first = next(&mut rig).unwrap();
+        rig.storage.set_faults(faults);
+        assert_eq!(next(&mut rig), None);
+        let names = rig.storage.list().unwrap();
+        let spares = names.iter().filter(|name| name.ends_with(SPARE_END));
+        assert!(spares.eq([&first]), "nothing is left of what failed");
+        rig.storage.set_faults(Faults::default());
+        assert!(next(&mut rig).is_some());
+    }
+}
+
 /// An event of a user and of a project, in both streams.
 fn push_both(rig: &mut Rig, user: &str, seq: u64) {
     let event = event(user, Some("p"), "\"of both\"");
