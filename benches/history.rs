@@ -3,48 +3,35 @@
 
 use std::hint::black_box;
 use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sightline::event::{
-    Epoch, Event, LogIdentity, NumberedEvent, RecordBatch, Seq, Stream, StreamKind,
+    Epoch, Event, LogIdentity, NumberedEvent, RecordBatch, RecordCodec, Seq, Stream, StreamKind,
 };
+use sightline::history::catalog::Catalog;
 use sightline::history::chores::{ChoreStep, Chores};
 use sightline::history::log::{EpochRule, Log, OpenOptions, open};
 use sightline::history::storage::DiskStorage;
-use sightline::history::writer::{Step, WriterOptions};
+use sightline::history::writer::{Change, Step, Writer, WriterOptions};
 use sightline::limits::SEGMENT_BYTES;
 
 const EVENTS_A_SYNC: u64 = 1_000;
 const STREAMS: u64 = 10_000;
 
-struct Bench {
-    log: Log<DiskStorage>,
+/// Events of random users, as a core hands them over.
+struct Core {
+    codec: RecordCodec,
     users: Vec<Event>,
     heads: Vec<u64>,
-    now_ns: u64,
-    through: u64,
     dice: u64,
 }
 
-impl Bench {
-    fn open(folder: &Path, streams: u64) -> Self {
-        let storage = DiskStorage::create(folder).expect("a folder");
-        let fresh = LogIdentity {
-            epoch: Epoch(1),
-            secret: [2, 3],
-        };
-        let writer = WriterOptions::default();
-        let log = open(
-            &storage,
-            OpenOptions {
-                writer,
-                fresh,
-                epoch: EpochRule::Keep,
-            },
-        );
+impl Core {
+    fn new(log: &Log<DiskStorage>, streams: u64) -> Self {
         let data = Bytes::from(format!("{{\"text\":\"{}\"}}", "x".repeat(489)));
         let user = |id: u64| Event {
             event_type: "tool_execution".into(),
@@ -57,19 +44,14 @@ impl Bench {
             message_type: None,
             tool_name: Some("bash".into()),
         };
-        let log = log.expect("an empty folder");
-        let start = log.report.start.0;
         Self {
-            log,
+            codec: log.codec.clone(),
             users: (0..streams).map(user).collect(),
-            heads: vec![start; streams as usize],
-            now_ns: 0,
-            through: 0,
+            heads: vec![log.report.start.0; streams as usize],
             dice: 7,
         }
     }
 
-    /// Events of random users, as a core would hand them over.
     fn batch(&mut self, events: u64) -> RecordBatch {
         let mut batch = RecordBatch::default();
         for _ in 0..events {
@@ -89,23 +71,62 @@ impl Bench {
                 fingerprint: None,
                 event: &self.users[user],
             };
-            batch.push_event(&self.log.codec, &numbered).expect("short");
+            batch.push_event(&self.codec, &numbered).expect("short");
         }
         batch
+    }
+}
+
+fn open_log(folder: &Path) -> Log<DiskStorage> {
+    let storage = DiskStorage::create(folder).expect("a folder");
+    let fresh = LogIdentity {
+        epoch: Epoch(1),
+        secret: [2, 3],
+    };
+    let options = OpenOptions {
+        writer: WriterOptions::default(),
+        fresh,
+        epoch: EpochRule::Keep,
+    };
+    open(&storage, options).expect("a disk")
+}
+
+/// Writes a batch and syncs it, at whatever pace. Returns how many segments were begun.
+fn write(writer: &mut Writer<DiskStorage>, now_ns: &mut u64, batch: RecordBatch) -> u64 {
+    let through = writer.stats().records + batch.entries.len() as u64;
+    writer.push(0, through, batch);
+    let mut begun = 0;
+    while writer.progress(0).durable < through {
+        *now_ns += 1_000_000;
+        let step = writer.poll(*now_ns);
+        assert_ne!(step, Step::Failed, "the disk fails");
+        begun += u64::from(step == Step::Began);
+    }
+    begun
+}
+
+/// The log's steps one after the other.
+struct Bench {
+    log: Log<DiskStorage>,
+    core: Core,
+    now_ns: u64,
+}
+
+impl Bench {
+    fn open(folder: &Path, streams: u64) -> Self {
+        let log = open_log(folder);
+        let core = Core::new(&log, streams);
+        Self {
+            log,
+            core,
+            now_ns: 0,
+        }
     }
 
     /// Encodes, writes, syncs and indexes events. Returns how many segments were begun.
     fn append(&mut self, events: u64) -> u64 {
-        let batch = self.batch(events);
-        self.through += events;
-        self.log.writer.push(0, self.through, batch);
-        let mut begun = 0;
-        while self.log.writer.progress(0).durable < self.through {
-            self.now_ns += 1_000_000;
-            let step = self.log.writer.poll(self.now_ns);
-            assert_ne!(step, Step::Failed, "the disk fails");
-            begun += u64::from(step == Step::Began);
-        }
+        let batch = self.core.batch(events);
+        let begun = write(&mut self.log.writer, &mut self.now_ns, batch);
         while let Some(change) = self.log.writer.poll_change() {
             self.log.catalog.handle_change(change);
         }
@@ -122,11 +143,97 @@ impl Bench {
     }
 }
 
-/// The whole way of an event on one thread, but for sealing and unlinking, which are on another.
+/// The log's threads, as the gateway has them: this one encodes like a core, one writes and syncs,
+/// and one indexes and takes old segments away. Every batch has a sync of its own.
+struct Threads {
+    core: Core,
+    writer: SyncSender<RecordBatch>,
+    indexed: Receiver<()>,
+    under_way: u64,
+}
+
+impl Threads {
+    fn start(folder: &Path) -> Self {
+        let log = open_log(folder);
+        let core = Core::new(&log, STREAMS);
+        // A core, too, is ahead of the disk by a bounded number of bytes.
+        let (to_writer, batches) = sync_channel(2);
+        let (to_reader, changes) = channel();
+        let (to_core, indexed) = channel();
+        let folder = folder.to_owned();
+        thread::spawn(move || run_writer(log.writer, &batches, &to_reader));
+        thread::spawn(move || run_reader(log.catalog, &changes, &to_core, &folder));
+        Self {
+            core,
+            writer: to_writer,
+            indexed,
+            under_way: 0,
+        }
+    }
+
+    fn append(&mut self, events: u64) {
+        let batch = self.core.batch(events);
+        self.writer.send(batch).expect("a writer");
+        self.under_way += 1;
+    }
+
+    /// Waits until all batches are on disk and indexed.
+    fn settle(&mut self) {
+        for _ in 0..std::mem::take(&mut self.under_way) {
+            self.indexed.recv().expect("a reader");
+        }
+    }
+}
+
+fn run_writer(
+    mut writer: Writer<DiskStorage>,
+    batches: &Receiver<RecordBatch>,
+    reader: &Sender<Change>,
+) {
+    let mut now_ns = 0;
+    for batch in batches {
+        write(&mut writer, &mut now_ns, batch);
+        while let Some(change) = writer.poll_change() {
+            // Nobody needs it any more where the bench has ended.
+            let _ = reader.send(change);
+        }
+    }
+}
+
+fn run_reader(
+    mut catalog: Catalog<DiskStorage>,
+    changes: &Receiver<Change>,
+    core: &Sender<()>,
+    folder: &Path,
+) {
+    for change in changes {
+        let is_kept = matches!(change, Change::Kept { .. });
+        catalog.handle_change(change);
+        if is_kept {
+            // As above.
+            let _ = core.send(());
+        } else {
+            drop_old_segments(folder);
+        }
+    }
+}
+
 fn append(c: &mut Criterion) {
     let mut group = c.benchmark_group("history/append");
     group.throughput(Throughput::Elements(EVENTS_A_SYNC));
     group.bench_function("1,000 events of 500 B and a sync", |b| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut threads = Threads::start(folder.path());
+        b.iter_custom(|times| {
+            let begin = Instant::now();
+            for _ in 0..times {
+                threads.append(EVENTS_A_SYNC);
+            }
+            threads.settle();
+            begin.elapsed()
+        });
+    });
+    group.bench_function("1,000 events of 500 B and a sync, on one thread", |b| {
         let folder = tempfile::tempdir().expect("a folder");
         let mut bench = Bench::open(folder.path(), STREAMS);
         b.iter_custom(|times| {
@@ -137,6 +244,7 @@ fn append(c: &mut Criterion) {
                 spent += begin.elapsed();
                 if begun > 0 {
                     drop_old_segments(folder.path());
+                    thread::sleep(Duration::from_millis(20));
                 }
             }
             spent
@@ -144,8 +252,8 @@ fn append(c: &mut Criterion) {
     });
     group.bench_function("1,000 events of 500 B encoded only", |b| {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut bench = Bench::open(folder.path(), STREAMS);
-        b.iter(|| black_box(bench.batch(EVENTS_A_SYNC)));
+        let mut core = Core::new(&open_log(folder.path()), STREAMS);
+        b.iter(|| black_box(core.batch(EVENTS_A_SYNC)));
     });
     group.finish();
 }
@@ -159,7 +267,6 @@ fn drop_old_segments(folder: &Path) {
     for path in logs.iter().rev().skip(2) {
         let _ = std::fs::remove_file(path);
     }
-    thread::sleep(Duration::from_millis(20));
 }
 
 fn read(c: &mut Criterion) {
@@ -174,7 +281,7 @@ fn read(c: &mut Criterion) {
     for (name, back) in [("sealed", 2_000), ("open", 1_000)] {
         group.bench_function(format!("1,000 events of a stream, {name} segment"), |b| {
             let stream = Stream::user("user-5");
-            let after = Seq(bench.heads[5].saturating_sub(back));
+            let after = Seq(bench.core.heads[5].saturating_sub(back));
             b.iter(|| {
                 let up_to = Seq(after.0 + 1_000);
                 let mut replay = bench.log.catalog.replay(&stream, after, up_to);
