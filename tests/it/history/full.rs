@@ -1,11 +1,10 @@
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::post;
+use super::{can_mount, post};
 use crate::harness::{Answer, DEADLINE, Publisher, Server, Setup, Viewer, eventually, sample};
 
 /// A small disk of the server's own, with a file on it that can be taken away to make room. The
@@ -14,25 +13,6 @@ const SMALL_DISK: &str = r#"exec unshare --user --map-root-user --mount sh -c '
     mkdir disk && mount -t tmpfs -o size=160m tmpfs disk || exit 9
     head -c 95000000 /dev/zero > disk/filler
     exec "$0" "$@"' "$0" "$@""#;
-
-/// Whether this machine lets a test have a disk of its own.
-fn can_mount() -> bool {
-    let folder = tempfile::tempdir().unwrap();
-    let mut command = Command::new("unshare");
-    command
-        .args([
-            "--user",
-            "--map-root-user",
-            "--mount",
-            "mount",
-            "-t",
-            "tmpfs",
-            "tmpfs",
-        ])
-        .arg(folder.path())
-        .stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
-}
 
 #[test]
 fn a_full_disk_refuses_serves_on_and_recovers_by_itself() {

@@ -3,10 +3,12 @@
 
 mod erase;
 mod full;
+mod read_only;
 mod restart;
 mod resume;
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -24,6 +26,25 @@ fn post(server: &Server, target: &str, events: &Value) -> Answer {
         &server.publisher_token(),
         &events.to_string(),
     )
+}
+
+/// Whether this machine lets a test mount a file system of its own.
+fn can_mount() -> bool {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new("unshare");
+    command
+        .args([
+            "--user",
+            "--map-root-user",
+            "--mount",
+            "mount",
+            "-t",
+            "tmpfs",
+            "tmpfs",
+        ])
+        .arg(folder.path())
+        .stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
 }
 
 /// Events with ids, of a user and a project in turn.

@@ -3,7 +3,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use super::{data_in, named_events, post};
-use crate::harness::{Refused, Server, Token, Viewer, eventually, run, text};
+use crate::harness::{Refused, Server, Token, Viewer, eventually, kind, run, text};
 
 /// What the server says of the log that it opened.
 fn opening(server: &Server) -> Value {
@@ -69,6 +69,56 @@ fn what_was_acknowledged_outlives_a_kill() {
         let after = last(&mut viewer, 0);
         assert!(after > before, "{after} after {before}");
     }
+}
+
+#[test]
+fn without_durability_a_stop_keeps_all_and_a_kill_costs_no_epoch_and_no_seq() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = format!("{}\nhistory.durability = 'none'", data_in(folder.path()));
+    let mut server = Server::start(&settings);
+    let token = server.viewer_token("7", &["7"]);
+    let target = "/observatory?subscribe=all&resume=user%3D0,project/7%3D0";
+    let seqs = |server: &Server| {
+        let mut viewer = Viewer::open(server, target, &token);
+        let epoch = text(&viewer.greeting()["epoch"]).to_string();
+        let mut seqs = Vec::new();
+        let mut left = 2;
+        while left > 0 {
+            let message = viewer.next();
+            left -= usize::from(kind(&message) == "replay_complete");
+            let stream = message["stream"].as_str().map(str::to_string);
+            seqs.extend(stream.zip(message["seq"].as_u64()));
+        }
+        (epoch, seqs)
+    };
+    let answer = post(&server, "/v1/events", &named_events(40));
+    assert_eq!(counts(&answer), (40, 0));
+    let before = seqs(&server);
+    assert_eq!(before.1.len(), 40);
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(0));
+
+    let mut server = Server::start(&settings);
+    assert_eq!(opening(&server)["is_clean"], json!(true));
+    assert_eq!(seqs(&server), before);
+    // What comes now may be gone or not, and is brought again.
+    let answer = post(&server, "/v1/events", &named_events(50));
+    assert_eq!(counts(&answer), (10, 40));
+    let given = seqs(&server).1;
+    server.signal("KILL");
+    server.wait();
+
+    let server = Server::start(&settings);
+    assert_eq!(opening(&server)["is_clean"], json!(false));
+    let (accepted, duplicates) = counts(&post(&server, "/v1/events", &named_events(50)));
+    assert!(accepted <= 10 && accepted + duplicates == 50);
+    let (epoch, after) = seqs(&server);
+    assert_eq!((&epoch, after.len()), (&before.0, 50));
+    let fresh: Vec<_> = after
+        .iter()
+        .filter(|place| !given.contains(place))
+        .collect();
+    assert_eq!(fresh.len() as u64, accepted, "no seq is given twice");
 }
 
 #[test]
