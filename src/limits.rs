@@ -212,6 +212,9 @@ pub const DAMAGED_PLACES_MAX: usize = 100;
 pub const HELD_BYTES_PER_TURN: usize = 1024 * 1024;
 /// Receipts and events of one core that wait for the log, above which it numbers nothing more.
 pub const LOG_WAITING_MAX: usize = 256 * 1024;
+/// Closed segments without an index on disk, at which the chores are done though cores ask: what is
+/// known of a segment stays in memory until then.
+pub const SEGMENTS_UNSEALED_MAX: usize = 2;
 /// Bytes of a segment that one step of a chore reads.
 pub const CHORE_BYTES: u64 = 1024 * 1024;
 /// Damaged records of the event log that are remembered one by one.

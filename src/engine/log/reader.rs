@@ -41,7 +41,7 @@ pub(super) struct Reader {
     is_failing: bool,
 }
 
-/// How long those who ask hold up the chores.
+/// How long those who ask hold up the chores, unless too many segments wait for them.
 const CHORE_INTERVAL_MS: u64 = 100;
 /// How long a full mailbox is waited for.
 const FULL_MAILBOX_MS: u64 = 1;
@@ -85,7 +85,8 @@ impl Reader {
             };
             self.send_unsent();
             let now = self.clock.now();
-            if is_silent || now.ms() >= self.chore_at_ms {
+            // Each commit is a letter: so the chores keep up with what is written.
+            if is_silent || now.ms() >= self.chore_at_ms || self.catalog.is_behind() {
                 self.chore_at_ms = now.ms() + CHORE_INTERVAL_MS;
                 self.do_chore(now);
                 self.publish_stats();

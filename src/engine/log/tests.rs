@@ -28,6 +28,51 @@ impl Wake for Bell {
     }
 }
 
+const KEEP_ALL: RetentionOptions = RetentionOptions {
+    age_max_ms: i64::MAX,
+    bytes_max: u64::MAX,
+};
+
+fn options(durability: Durability) -> OpenOptions {
+    OpenOptions {
+        writer: WriterOptions {
+            durability,
+            segment_bytes: SEGMENT,
+            ..WriterOptions::default()
+        },
+        fresh: LogIdentity {
+            epoch: Epoch(7),
+            secret: [1, 2],
+        },
+        epoch: EpochRule::Keep,
+    }
+}
+
+fn event_of(stream: &Stream, user: &str, data: &str) -> Event {
+    Event {
+        event_type: "a".into(),
+        user: Some(user.into()),
+        project: (stream.kind == StreamKind::Project).then(|| stream.id.clone()),
+        session: None,
+        event_id: None,
+        timestamp_ms: 1,
+        data: Bytes::copy_from_slice(data.as_bytes()),
+        message_type: None,
+        tool_name: None,
+    }
+}
+
+fn numbered(kind: StreamKind, previous: Seq, seq: Seq, event: &Event) -> NumberedEvent<'_> {
+    NumberedEvent {
+        kind,
+        seq,
+        previous,
+        received_ms: Clock::start().now().wall_ms,
+        fingerprint: None,
+        event,
+    }
+}
+
 /// Both threads over a real folder, and one core's ends.
 struct Harness {
     threads: LogThreads,
@@ -42,29 +87,12 @@ struct Harness {
 
 impl Harness {
     fn open(folder: &Path, durability: Durability) -> Self {
-        let retention = RetentionOptions {
-            age_max_ms: i64::MAX,
-            bytes_max: u64::MAX,
-        };
-        Self::open_with(folder, durability, retention)
+        Self::open_with(folder, durability, KEEP_ALL)
     }
 
     fn open_with(folder: &Path, durability: Durability, retention: RetentionOptions) -> Self {
         let storage = DiskStorage::create(folder).unwrap();
-        let options = OpenOptions {
-            writer: WriterOptions {
-                durability,
-                segment_bytes: SEGMENT,
-                cores: 1,
-                ..WriterOptions::default()
-            },
-            fresh: LogIdentity {
-                epoch: Epoch(7),
-                secret: [1, 2],
-            },
-            epoch: EpochRule::Keep,
-        };
-        let log = open(&storage, options).unwrap();
+        let log = open(&storage, options(durability)).unwrap();
         let bell = Bell::default();
         let mesh = mesh(vec![Box::new(bell.clone()) as Box<dyn Wake>], 4);
         let (_, inbox) = mesh.cores.into_iter().next().unwrap();
@@ -99,32 +127,14 @@ impl Harness {
     }
 
     fn append_to(&mut self, stream: &Stream, user: &str, data: &str) -> Seq {
-        let project = (stream.kind == StreamKind::Project).then(|| stream.id.clone());
-        let event = Event {
-            event_type: "a".into(),
-            user: Some(user.into()),
-            project,
-            session: None,
-            event_id: None,
-            timestamp_ms: 1,
-            data: Bytes::copy_from_slice(data.as_bytes()),
-            message_type: None,
-            tool_name: None,
-        };
+        let event = event_of(stream, user, data);
         let head = self
             .heads
             .entry(stream.id.to_string())
             .or_insert(self.report.start);
         let previous = std::mem::replace(head, head.next());
         let seq = *head;
-        let numbered = NumberedEvent {
-            kind: stream.kind,
-            seq,
-            previous,
-            received_ms: Clock::start().now().wall_ms,
-            fingerprint: None,
-            event: &event,
-        };
+        let numbered = numbered(stream.kind, previous, seq, &event);
         let mut batch = RecordBatch::default();
         batch.push_event(&self.codec, &numbered).unwrap();
         self.hand_over(batch);
@@ -321,6 +331,46 @@ fn an_erased_user_is_gone_from_every_file_also_if_its_events_were_just_handed_ov
     let (events, _) = harness.events_after("ada", Seq(again.0 - 1), kept);
     assert_eq!(events.len(), 1, "she may go on");
     harness.threads.close().unwrap();
+}
+
+#[test]
+fn segments_are_sealed_though_the_reader_is_never_silent() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = DiskStorage::create(folder.path()).unwrap();
+    let mut log = open(&storage, options(Durability::Write)).unwrap();
+    let (to_reader, inbox) = channel();
+    let tell = |change| to_reader.send(ToReader::Change(change)).unwrap();
+    for n in 1..=80 {
+        let event = event_of(&Stream::user("ada"), "ada", &"1".repeat(100_000));
+        let mut batch = RecordBatch::default();
+        let numbered = numbered(StreamKind::User, Seq(n - 1), Seq(n), &event);
+        batch.push_event(&log.codec, &numbered).unwrap();
+        log.writer.push(0, n, batch);
+        // One commit each.
+        while log.writer.queued_bytes() > 0 {
+            log.writer.poll(n * 10_000_000);
+        }
+        std::iter::from_fn(|| log.writer.poll_change()).for_each(tell);
+    }
+    drop(to_reader);
+    let mesh = mesh(vec![Box::new(Bell::default()) as Box<dyn Wake>], 4);
+    let (to_writer, _writer) = channel();
+    let levels = log.writer.levels_kept();
+    let marks = Arc::new(Marks::new(1, levels.reserve));
+    let upkeep = Upkeep::new(KEEP_ALL, SEGMENT, log.codec, levels, to_writer, marks);
+    let mailboxes = Arc::new(mesh.control);
+    let (stats, clock) = (Arc::default(), Clock::start());
+    Reader::new(log.catalog, upkeep, inbox, 1, mailboxes, stats, clock).run();
+    let names = storage.list().unwrap();
+    let count = |end: &str| names.iter().filter(|name| name.ends_with(end)).count();
+    let (segments, sealed) = (count(".log"), count(".idx"));
+    assert!(segments >= 8, "{names:?}");
+    // Beside the one that is written.
+    let unsealed = segments - 1 - sealed;
+    assert!(
+        unsealed <= crate::limits::SEGMENTS_UNSEALED_MAX,
+        "{unsealed}"
+    );
 }
 
 #[test]

@@ -9,7 +9,17 @@ use crate::history::chain::write_newest;
 use crate::history::index::SealedIndex;
 use crate::history::retention::SegmentAge;
 use crate::history::segment::{SegmentHeader, file_names, index_name, segment_name};
-use crate::history::storage::{Storage, StorageFile as _};
+use crate::history::storage::{Storage, StorageFile};
+use crate::limits::SEGMENTS_UNSEALED_MAX;
+
+impl<F: StorageFile> Segment<F> {
+    fn is_unsealed(&self) -> bool {
+        match &self.index {
+            Index::Missing | Index::Open(_) => true,
+            Index::Sealed(index) => index.unsaved().is_some(),
+        }
+    }
+}
 
 impl<S: Storage> Catalog<S> {
     /// The numbers of the segments, the oldest first.
@@ -36,12 +46,17 @@ impl<S: Storage> Catalog<S> {
     /// The oldest segment that is no longer written and whose index is not in a file.
     pub(in crate::history) fn unsealed(&self) -> Option<u64> {
         let closed = self.segments.len().saturating_sub(1);
-        let is_unsealed = |segment: &&Segment<S::File>| match &segment.index {
-            Index::Missing | Index::Open(_) => true,
-            Index::Sealed(index) => index.unsaved().is_some(),
-        };
-        let unsealed = self.segments.iter().take(closed).find(is_unsealed);
+        let mut closed = self.segments.iter().take(closed);
+        let unsealed = closed.find(|segment| segment.is_unsealed());
         unsealed.map(|segment| segment.header.number)
+    }
+
+    /// Whether `SEGMENTS_UNSEALED_MAX` segments wait for their index to be in a file. They are sealed
+    /// in their order: then the newest wait.
+    pub fn is_behind(&self) -> bool {
+        let closed = self.segments.iter().rev().skip(1);
+        let newest = closed.take(SEGMENTS_UNSEALED_MAX);
+        newest.filter(|segment| segment.is_unsealed()).count() == SEGMENTS_UNSEALED_MAX
     }
 
     /// What retention must know of each segment, the oldest first.

@@ -611,7 +611,10 @@ fn a_large_event_that_was_missed_does_not_wait_until_nothing_is_live() {
     for _ in 0..20 {
         rig.publish(publisher, &event(None, Some("7"), 100));
         rig.turn();
-        let outbox = rig.hubs[0].peers().find(client.key).map(|peer| peer.outbox());
+        let outbox = rig.hubs[0]
+            .peers()
+            .find(client.key)
+            .map(|peer| peer.outbox());
         let queued = outbox.map_or(0, |outbox| outbox.bytes());
         read.extend(rig.write(client, queued - 10));
     }
