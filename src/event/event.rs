@@ -37,6 +37,26 @@ impl Event {
             StreamKind::User => self.user.as_deref(),
         }
     }
+
+    /// Bytes of memory that it takes beside its own place: `data`, and names too long for theirs.
+    pub fn heap_bytes(&self) -> usize {
+        let optional = [
+            &self.user,
+            &self.project,
+            &self.session,
+            &self.event_id,
+            &self.message_type,
+            &self.tool_name,
+        ];
+        let names = optional.into_iter().flatten().chain([&self.event_type]);
+        self.data.len() + names_heap_bytes(names)
+    }
+}
+
+/// Bytes of memory that names take beside their own places.
+pub(super) fn names_heap_bytes<'n>(names: impl Iterator<Item = &'n CompactString>) -> usize {
+    let on_heap = names.filter(|name| name.is_heap_allocated());
+    on_heap.map(CompactString::capacity).sum()
 }
 
 /// The shape of the messages: one engine, two envelopes.

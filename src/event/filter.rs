@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Event;
+use super::event::names_heap_bytes;
 use crate::limits::{FILTER_VALUE_BYTES_MAX, FILTER_VALUES_MAX};
 
 /// Fields narrow each other, values of a field are alternatives; a field without values is not
@@ -162,6 +163,20 @@ pub struct EventKeys {
     pub message_type: Option<CompactString>,
     /// As in [`Event`].
     pub tool_name: Option<CompactString>,
+}
+
+impl EventKeys {
+    /// Bytes of memory that they take beside their own place.
+    pub fn heap_bytes(&self) -> usize {
+        let optional = [
+            &self.user,
+            &self.project,
+            &self.session,
+            &self.message_type,
+            &self.tool_name,
+        ];
+        names_heap_bytes(optional.into_iter().flatten().chain([&self.event_type]))
+    }
 }
 
 impl From<&Event> for EventKeys {

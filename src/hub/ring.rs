@@ -14,7 +14,7 @@ use bytes::Bytes;
 use compact_str::CompactString;
 
 use crate::dialect::StreamName;
-use crate::event::{Event, EventKeys, Seq};
+use crate::event::{Event, Seq};
 use crate::limits::CHUNK_BYTES_TARGET;
 
 use super::encoder::Encoder;
@@ -105,7 +105,7 @@ impl Rings {
     /// An event that nobody takes now. `through`: how many records the log keeps when it keeps this.
     pub fn push_event(&mut self, stream: StreamSlot, seq: Seq, event: Event, through: u64) {
         let event = compact(event);
-        let bytes = size_of::<(Seq, Event)>() + event_bytes(&event);
+        let bytes = size_of::<(Seq, Event)>() + event.heap_bytes();
         let begun_min = self.bytes_pushed.saturating_sub(self.bytes_max as u64 / 8);
         let back = self.rings.get_mut(&stream).and_then(VecDeque::back_mut);
         let open = back.filter(|link| {
@@ -279,7 +279,7 @@ impl Rings {
 impl Chunk {
     /// The stream's events after `after` up to `last`.
     pub fn of_events(after: Seq, last: Seq, events: Vec<(Seq, Event)>) -> Self {
-        let bytes = events.iter().map(|(_, event)| event_bytes(event));
+        let bytes = events.iter().map(|(_, event)| event.heap_bytes());
         let places = events.capacity() * size_of::<(Seq, Event)>();
         Self {
             after,
@@ -366,7 +366,7 @@ impl Chunk {
     // Returns the bytes that this takes.
     fn push(&mut self, seq: Seq, event: Event) -> usize {
         let places_before = self.events.capacity();
-        let bytes = event_bytes(&event);
+        let bytes = event.heap_bytes();
         self.events.push((seq, event));
         self.last = seq;
         let places = self.events.capacity() - places_before;
@@ -453,47 +453,10 @@ fn before(seq: Seq) -> Seq {
     Seq(seq.0 - 1)
 }
 
-// What an event takes beside its place in a list.
-fn event_bytes(event: &Event) -> usize {
-    let optional = [
-        &event.user,
-        &event.project,
-        &event.session,
-        &event.event_id,
-        &event.message_type,
-        &event.tool_name,
-    ];
-    event.data.len() + text_bytes(&event.event_type) + optional_bytes(optional)
-}
-
 fn batch_bytes(batch: &FrameBatch) -> usize {
-    let metas = batch.metas.iter().map(|meta| keys_bytes(&meta.keys));
+    let names = batch.metas.iter().map(|meta| meta.keys.heap_bytes());
     let places = batch.metas.capacity() * size_of::<FrameMeta>();
-    size_of::<FrameBatch>() + batch.bytes_len() + places + metas.sum::<usize>()
-}
-
-fn keys_bytes(keys: &EventKeys) -> usize {
-    let optional = [
-        &keys.user,
-        &keys.project,
-        &keys.session,
-        &keys.message_type,
-        &keys.tool_name,
-    ];
-    text_bytes(&keys.event_type) + optional_bytes(optional)
-}
-
-fn optional_bytes<const N: usize>(texts: [&Option<CompactString>; N]) -> usize {
-    let texts = texts.into_iter().flatten();
-    texts.map(text_bytes).sum()
-}
-
-// A short text lies in its place.
-fn text_bytes(text: &CompactString) -> usize {
-    match text.is_heap_allocated() {
-        true => text.capacity(),
-        false => 0,
-    }
+    size_of::<FrameBatch>() + batch.bytes_len() + places + names.sum::<usize>()
 }
 
 /// Bytes that a chunk takes beside events and frames, about.
