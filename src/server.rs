@@ -127,15 +127,15 @@ impl Server {
         let hubs: Vec<_> = (0..config.cores)
             .map(|core| options::hub(config, core, &partition, secrets.seed, &log))
             .collect();
-        let log = LogThreads::spawn(LogParts {
+        let parts = LogParts {
             log,
             retention: log::retention(config),
             segment_bytes: SEGMENT_BYTES,
             cores: config.cores,
             mailboxes: Arc::clone(&control),
             stats: Arc::clone(&stats[0]),
-            clock,
-        })?;
+        };
+        let log = LogThreads::spawn(parts, clock)?;
         let mut cores = Vec::new();
         let parts = mesh.cores.into_iter().zip(polls).zip(doors);
         let parts = parts.zip(hubs.into_iter().zip(ids)).enumerate();

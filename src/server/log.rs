@@ -1,7 +1,6 @@
 //! Opens the event log as the configuration says, and takes from it what a process must know from
 //! its first event on.
 
-use std::io;
 use std::path::PathBuf;
 
 use thiserror::Error;
@@ -9,16 +8,14 @@ use tracing::{info, warn};
 
 use crate::auth::Revocations;
 use crate::config::{Config, History};
-use crate::engine::log::revocations_in_force;
+use crate::engine::log::{ids_of_late, revocations_in_force};
 use crate::event::{LogIdentity, Partition};
 use crate::history::log::{EpochRule, Log, NewEpoch, OpenError, OpenOptions, OpenReport, open};
 use crate::history::retention::RetentionOptions;
 use crate::history::storage::DiskStorage;
 use crate::history::writer::{Durability, WriterOptions};
-use crate::hub::{Deliver, Duplicates, KnownId, Now};
-use crate::limits::{
-    COMMIT_INTERVAL_NS, COMMIT_INTERVAL_SPARSE_NS, DUPLICATE_WINDOW_MS, SEGMENT_BYTES,
-};
+use crate::hub::{Deliver, Duplicates, Now};
+use crate::limits::{COMMIT_INTERVAL_NS, COMMIT_INTERVAL_SPARSE_NS, SEGMENT_BYTES};
 
 /// The log, and what it knows of before the start.
 pub(super) struct OpenLog {
@@ -66,7 +63,8 @@ pub(super) fn open_log(
         .and_then(|storage| {
             let mut log = open(&storage, options)?;
             let revocations = revocations_in_force(&mut log.catalog, now.wall_s())?;
-            let ids = seen_ids(config, &mut log, partition, now)?;
+            let ids_max = config.history.dedup_ids_max;
+            let ids = ids_of_late(&mut log.catalog, partition, ids_max, now)?;
             Ok(OpenLog {
                 log,
                 revocations,
@@ -94,28 +92,6 @@ fn sparse_interval_ns(history: &History) -> u64 {
         (Durability::Fsync, Deliver::Eager) => COMMIT_INTERVAL_SPARSE_NS,
         _ => COMMIT_INTERVAL_NS,
     }
-}
-
-fn seen_ids(
-    config: &Config,
-    log: &mut Log<DiskStorage>,
-    partition: &Partition,
-    now: Now,
-) -> io::Result<Vec<Duplicates>> {
-    let since_ms = now.wall_ms.saturating_sub(DUPLICATE_WINDOW_MS as i64);
-    let ids_max = config.history.dedup_ids_max;
-    let count = ids_max.saturating_mul(config.cores);
-    let cores = 0..config.cores;
-    let mut ids: Vec<_> = cores.map(|_| Duplicates::new(ids_max)).collect();
-    log.catalog.seen_since(since_ms, count, |seen| {
-        let core = partition.core_of(seen.stream.kind, &seen.stream.id);
-        let known = KnownId {
-            received_ms: seen.received_ms,
-            fingerprint: seen.fingerprint,
-        };
-        ids[core].restore(now, known);
-    })?;
-    Ok(ids)
 }
 
 impl OpenLog {

@@ -9,6 +9,8 @@
 //! a mark and then asks is answered by one that knows.
 
 mod decisions;
+mod halves;
+mod ids;
 mod marks;
 mod reader;
 mod upkeep;
@@ -18,7 +20,7 @@ mod writer;
 mod tests;
 
 use std::io;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -26,11 +28,8 @@ use std::time::Duration;
 use compact_str::CompactString;
 use tracing::{error, warn};
 
-use crate::counters::CoreStats;
 use crate::event::{RecordBatch, Seq};
-use crate::history::log::Log;
-use crate::history::retention::RetentionOptions;
-use crate::history::storage::{DiskFile, DiskStorage};
+use crate::history::storage::DiskFile;
 use crate::history::writer::{Change, Levels};
 use crate::hub::keyed::Key;
 use crate::hub::reads::ReadRequest;
@@ -41,14 +40,14 @@ use super::event_loop::Letter;
 use super::mailbox::Control;
 
 pub use decisions::revocations_in_force;
+pub use halves::{LogHalves, LogParts};
+pub use ids::ids_of_late;
 use marks::Marks;
-use reader::Reader;
-use upkeep::{Erasure, Upkeep};
-use writer::LogWriter;
+use upkeep::Erasure;
 
 /// What the writer's thread is told.
 #[derive(Debug)]
-enum ToWriter {
+enum ToWriter<F> {
     /// Records of a core.
     Append { core: usize, append: Append },
     /// Decisions about tokens that are to be kept longer, if no other came after the first `known`.
@@ -60,7 +59,7 @@ enum ToWriter {
     /// Begin a segment, with all that came before this in older ones.
     Roll,
     /// Room for a segment.
-    Spare(String, DiskFile),
+    Spare(String, F),
 }
 
 /// What the reader's thread is told.
@@ -83,15 +82,15 @@ enum ToReader {
 }
 
 /// A core's end of both threads.
-#[derive(Clone, Debug)]
-pub struct LogPort {
+#[derive(Debug)]
+pub struct LogPort<F = DiskFile> {
     core: usize,
     marks: Arc<Marks>,
     reader: Sender<ToReader>,
-    writer: Sender<ToWriter>,
+    writer: Sender<ToWriter<F>>,
 }
 
-impl LogPort {
+impl<F> LogPort<F> {
     /// How far the log is with this core's records.
     pub fn progress(&self) -> LogProgress {
         self.marks.progress(self.core)
@@ -126,22 +125,15 @@ impl LogPort {
     }
 }
 
-/// What both threads are built with.
-pub struct LogParts {
-    /// The log, open.
-    pub log: Log<DiskStorage>,
-    /// How much of it is kept.
-    pub retention: RetentionOptions,
-    /// Bytes of a segment.
-    pub segment_bytes: u64,
-    /// The cores that use it.
-    pub cores: usize,
-    /// Their mailboxes.
-    pub mailboxes: Arc<Control<Letter>>,
-    /// Where both threads count.
-    pub stats: Arc<CoreStats>,
-    /// The clock of the process.
-    pub clock: Clock,
+impl<F> Clone for LogPort<F> {
+    fn clone(&self) -> Self {
+        Self {
+            core: self.core,
+            marks: Arc::clone(&self.marks),
+            reader: self.reader.clone(),
+            writer: self.writer.clone(),
+        }
+    }
 }
 
 /// Both threads.
@@ -156,68 +148,29 @@ pub struct LogThreads {
 /// Closes the log.
 #[derive(Clone, Debug)]
 pub struct LogCloser {
-    writer: Sender<ToWriter>,
+    writer: Sender<ToWriter<DiskFile>>,
     outcome: Arc<OnceLock<io::Result<()>>>,
 }
 
 impl LogThreads {
     /// Starts them. Errors: the system's.
-    pub fn spawn(parts: LogParts) -> io::Result<Self> {
-        let LogParts {
-            log,
-            retention,
-            segment_bytes,
-            cores,
-            mailboxes,
-            stats,
-            clock,
-        } = parts;
-        let (to_writer, writer_inbox) = channel();
-        let (to_reader, reader_inbox) = channel();
-        let marks = Arc::new(Marks::new(cores, log.writer.levels_kept().reserve));
+    pub fn spawn(parts: LogParts, clock: Clock) -> io::Result<Self> {
+        let LogHalves {
+            ports,
+            writer,
+            reader,
+            to_writer,
+            lock,
+        } = LogHalves::new(parts);
         let outcome = Arc::new(OnceLock::new());
-        let levels = log.writer.levels_kept();
-        let upkeep = Upkeep::new(
-            retention,
-            segment_bytes,
-            log.codec,
-            levels,
-            to_writer.clone(),
-            Arc::clone(&marks),
-        );
-        let reader = Reader::new(
-            log.catalog,
-            upkeep,
-            reader_inbox,
-            cores,
-            Arc::clone(&mailboxes),
-            Arc::clone(&stats),
-            clock,
-        );
-        let port = |core| LogPort {
-            core,
-            marks: Arc::clone(&marks),
-            reader: to_reader.clone(),
-            writer: to_writer.clone(),
-        };
-        let ports = (0..cores).map(port).collect();
-        let writer = LogWriter::new(
-            log.writer,
-            writer_inbox,
-            to_reader,
-            Arc::clone(&marks),
-            mailboxes,
-            stats,
-            clock,
-        );
         let told = Arc::clone(&outcome);
         spawn("log-writer", move || {
             // Set once, by the only writer.
-            let _ = told.set(writer.run());
+            let _ = told.set(writer.run(clock));
         })?;
         let reader = spawn("log-reader", move || {
             give_way();
-            reader.run();
+            reader.run(clock);
         })?;
         Ok(Self {
             ports,
@@ -226,7 +179,7 @@ impl LogThreads {
                 outcome,
             },
             reader,
-            _lock: log.lock,
+            _lock: lock,
         })
     }
 

@@ -13,7 +13,7 @@ use crate::counters::CoreStats;
 use crate::event::{Epoch, RecordContent, Seq, Stream};
 use crate::history::catalog::Catalog;
 use crate::history::resume::{Outcome, ResumePoint};
-use crate::history::storage::DiskStorage;
+use crate::history::storage::Storage;
 use crate::history::writer::Change;
 use crate::hub::Now;
 use crate::hub::reads::{LogOutcome, Read, ReadAnswer, ReadFailed, ReadRequest, ReadWhat};
@@ -22,9 +22,9 @@ use super::upkeep::{Erasure, Upkeep};
 use super::{Clock, Control, Letter, ToReader};
 
 /// See the module.
-pub(super) struct Reader {
-    catalog: Catalog<DiskStorage>,
-    upkeep: Upkeep,
+pub(super) struct Reader<S: Storage> {
+    catalog: Catalog<S>,
+    upkeep: Upkeep<S>,
     inbox: Receiver<ToReader>,
     // How many of each core's records the catalog knows.
     kept: Vec<u64>,
@@ -34,7 +34,6 @@ pub(super) struct Reader {
     unsent: VecDeque<(usize, Letter)>,
     mailboxes: Arc<Control<Letter>>,
     stats: Arc<CoreStats>,
-    clock: Clock,
     // When the next chore is due though cores ask, in milliseconds of the monotonic clock.
     chore_at_ms: u64,
     // The last read failed, and that was logged.
@@ -46,15 +45,14 @@ const CHORE_INTERVAL_MS: u64 = 100;
 /// How long a full mailbox is waited for.
 const FULL_MAILBOX_MS: u64 = 1;
 
-impl Reader {
+impl<S: Storage> Reader<S> {
     pub fn new(
-        catalog: Catalog<DiskStorage>,
-        upkeep: Upkeep,
+        catalog: Catalog<S>,
+        upkeep: Upkeep<S>,
         inbox: Receiver<ToReader>,
         cores: usize,
         mailboxes: Arc<Control<Letter>>,
         stats: Arc<CoreStats>,
-        clock: Clock,
     ) -> Self {
         Self {
             catalog,
@@ -65,17 +63,15 @@ impl Reader {
             unsent: VecDeque::new(),
             mailboxes,
             stats,
-            clock,
             chore_at_ms: 0,
             is_failing: false,
         }
     }
 
     /// Reads until nobody can ask any more.
-    pub fn run(mut self) {
+    pub fn run(mut self, clock: Clock) {
         loop {
-            let now = self.clock.now();
-            let is_silent = match self.inbox.recv_timeout(self.pause(now)) {
+            let is_silent = match self.inbox.recv_timeout(self.pause(clock.now())) {
                 Ok(mail) => {
                     self.handle_mail(mail);
                     false
@@ -83,14 +79,27 @@ impl Reader {
                 Err(RecvTimeoutError::Timeout) => true,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            self.send_unsent();
-            let now = self.clock.now();
-            // Each commit is a letter: so the chores keep up with what is written.
-            if is_silent || now.ms() >= self.chore_at_ms || self.catalog.is_behind() {
-                self.chore_at_ms = now.ms() + CHORE_INTERVAL_MS;
-                self.do_chore(now);
-                self.publish_stats();
-            }
+            self.finish_step(clock.now(), is_silent);
+        }
+    }
+
+    /// Takes one letter that has come; does a chore where there is none.
+    pub fn step(&mut self, now: Now) {
+        let mail = self.inbox.try_recv().ok();
+        let is_silent = mail.is_none();
+        if let Some(mail) = mail {
+            self.handle_mail(mail);
+        }
+        self.finish_step(now, is_silent);
+    }
+
+    fn finish_step(&mut self, now: Now, is_silent: bool) {
+        self.send_unsent();
+        // Each commit is a letter: so the chores keep up with what is written.
+        if is_silent || now.ms() >= self.chore_at_ms || self.catalog.is_behind() {
+            self.chore_at_ms = now.ms() + CHORE_INTERVAL_MS;
+            self.do_chore(now);
+            self.publish_stats();
         }
     }
 

@@ -3,15 +3,20 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
 use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::reader::Reader;
+use super::upkeep::Upkeep;
 use super::*;
+use crate::counters::CoreStats;
 use crate::engine::mailbox::{Inbox, Wake, mesh};
 use crate::event::{Epoch, Event, LogIdentity, NumberedEvent, RecordCodec, Stream, StreamKind};
 use crate::history::log::{EpochRule, OpenOptions, OpenReport, open};
-use crate::history::storage::Storage as _;
+use crate::history::retention::RetentionOptions;
+use crate::history::storage::{DiskStorage, Storage as _};
 use crate::history::writer::{Durability, WriterOptions};
 use crate::hub::keyed::Keyed;
 use crate::hub::reads::{LogOutcome, Read, ReadAnswer, ReadWhat};
@@ -97,15 +102,15 @@ impl Harness {
         let mesh = mesh(vec![Box::new(bell.clone()) as Box<dyn Wake>], 4);
         let (_, inbox) = mesh.cores.into_iter().next().unwrap();
         let (codec, report, stats) = (log.codec.clone(), log.report, Arc::default());
-        let threads = LogThreads::spawn(LogParts {
+        let parts = LogParts {
             log,
             retention,
             segment_bytes: SEGMENT,
             cores: 1,
             mailboxes: Arc::new(mesh.control),
             stats: Arc::clone(&stats),
-            clock: Clock::start(),
-        });
+        };
+        let threads = LogThreads::spawn(parts, Clock::start());
         Self {
             threads: threads.unwrap(),
             codec,
@@ -360,7 +365,7 @@ fn segments_are_sealed_though_the_reader_is_never_silent() {
     let upkeep = Upkeep::new(KEEP_ALL, SEGMENT, log.codec, levels, to_writer, marks);
     let mailboxes = Arc::new(mesh.control);
     let (stats, clock) = (Arc::default(), Clock::start());
-    Reader::new(log.catalog, upkeep, inbox, 1, mailboxes, stats, clock).run();
+    Reader::new(log.catalog, upkeep, inbox, 1, mailboxes, stats).run(clock);
     let names = storage.list().unwrap();
     let count = |end: &str| names.iter().filter(|name| name.ends_with(end)).count();
     let (segments, sealed) = (count(".log"), count(".idx"));

@@ -14,7 +14,7 @@ use crate::event::{RecordBatch, RecordCodec};
 use crate::history::catalog::Catalog;
 use crate::history::chores::{ChoreStep, Chores};
 use crate::history::retention::{Retention, RetentionOptions, RetentionStep};
-use crate::history::storage::DiskStorage;
+use crate::history::storage::Storage;
 use crate::history::writer::{Levels, is_full};
 use crate::hub::keyed::Key;
 use crate::hub::{LogStatus, Now};
@@ -31,12 +31,12 @@ pub(super) struct Erasure {
 }
 
 /// See the module.
-pub(super) struct Upkeep {
-    chores: Chores<DiskStorage>,
+pub(super) struct Upkeep<S: Storage> {
+    chores: Chores<S>,
     retention: Retention,
     codec: RecordCodec,
     levels: Levels,
-    writer: Sender<ToWriter>,
+    writer: Sender<ToWriter<S::File>>,
     marks: Arc<Marks>,
     // Decisions about tokens that are kept, since the start.
     decisions: u64,
@@ -77,13 +77,13 @@ const RETENTION_INTERVAL_MS: u64 = 1_000;
 /// How long a chore that failed waits.
 const RETRY_MS: u64 = 500;
 
-impl Upkeep {
+impl<S: Storage> Upkeep<S> {
     pub fn new(
         options: RetentionOptions,
         segment_bytes: u64,
         codec: RecordCodec,
         levels: Levels,
-        writer: Sender<ToWriter>,
+        writer: Sender<ToWriter<S::File>>,
         marks: Arc<Marks>,
     ) -> Self {
         let mut chores = Chores::new(segment_bytes);
@@ -117,7 +117,7 @@ impl Upkeep {
     }
 
     /// Does a bit of what is to be done. Returns whose events are gone, and how many.
-    pub fn step(&mut self, now: Now, catalog: &mut Catalog<DiskStorage>) -> Option<(Erasure, u64)> {
+    pub fn step(&mut self, now: Now, catalog: &mut Catalog<S>) -> Option<(Erasure, u64)> {
         if now.ms() < self.retry_at_ms {
             return None;
         }
@@ -152,7 +152,7 @@ impl Upkeep {
     fn do_step(
         &mut self,
         now: Now,
-        catalog: &mut Catalog<DiskStorage>,
+        catalog: &mut Catalog<S>,
     ) -> io::Result<Option<(Erasure, u64)>> {
         if now.ms() >= self.retention_at_ms {
             self.retention_at_ms = now.ms() + RETENTION_INTERVAL_MS;
@@ -202,7 +202,7 @@ impl Upkeep {
     }
 
     /// The writer has begun the segment that an erasure asked for.
-    pub fn handle_rolled(&mut self, catalog: &Catalog<DiskStorage>) {
+    pub fn handle_rolled(&mut self, catalog: &Catalog<S>) {
         if let Some(erasure) = self.erasures.front() {
             self.erasing = Erasing::Rewriting(self.chores.erased());
             self.chores.erase(catalog, &erasure.user);
@@ -233,11 +233,7 @@ impl Upkeep {
         erased
     }
 
-    fn keep_within_bounds(
-        &mut self,
-        now: Now,
-        catalog: &mut Catalog<DiskStorage>,
-    ) -> io::Result<()> {
+    fn keep_within_bounds(&mut self, now: Now, catalog: &mut Catalog<S>) -> io::Result<()> {
         match self.retention.poll(now.wall_ms, self.levels, catalog)? {
             RetentionStep::Idle => {}
             RetentionStep::KeepRevocations => self.carry_decisions(now, catalog)?,
@@ -253,7 +249,7 @@ impl Upkeep {
         Ok(())
     }
 
-    fn carry_decisions(&mut self, now: Now, catalog: &mut Catalog<DiskStorage>) -> io::Result<()> {
+    fn carry_decisions(&mut self, now: Now, catalog: &mut Catalog<S>) -> io::Result<()> {
         if self.carrying.is_some() {
             return Ok(());
         }
@@ -283,7 +279,7 @@ impl Upkeep {
         }
     }
 
-    fn tell_writer(&self, mail: ToWriter) {
+    fn tell_writer(&self, mail: ToWriter<S::File>) {
         // One that is gone has closed the log: nothing more is to be done.
         let _ = self.writer.send(mail);
     }

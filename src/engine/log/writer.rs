@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 
 use crate::counters::CoreStats;
 use crate::event::{RecordBatch, RecordContent};
-use crate::history::storage::DiskStorage;
+use crate::history::storage::Storage;
 use crate::history::writer::{Change, Levels, LogStatus, Progress, Step, Writer};
 use crate::limits::COMMIT_INTERVAL_NS;
 
@@ -18,14 +18,13 @@ use super::marks::Marks;
 use super::{Clock, Control, Letter, ToReader, ToWriter};
 
 /// See the module.
-pub(super) struct LogWriter {
-    writer: Writer<DiskStorage>,
-    inbox: Receiver<ToWriter>,
+pub(super) struct LogWriter<S: Storage> {
+    writer: Writer<S>,
+    inbox: Receiver<ToWriter<S::File>>,
     reader: Sender<ToReader>,
     marks: Arc<Marks>,
     mailboxes: Arc<Control<Letter>>,
     stats: Arc<CoreStats>,
-    clock: Clock,
     // What was told last.
     progress: Vec<Progress>,
     levels: Levels,
@@ -46,21 +45,20 @@ enum Roll {
 
 /// How long the writer has nothing to do.
 #[derive(Clone, Copy, Debug)]
-enum Pause {
+pub(super) enum Pause {
     None,
     UntilMail,
     UntilNs(u64),
 }
 
-impl LogWriter {
+impl<S: Storage> LogWriter<S> {
     pub fn new(
-        writer: Writer<DiskStorage>,
-        inbox: Receiver<ToWriter>,
+        writer: Writer<S>,
+        inbox: Receiver<ToWriter<S::File>>,
         reader: Sender<ToReader>,
         marks: Arc<Marks>,
         mailboxes: Arc<Control<Letter>>,
         stats: Arc<CoreStats>,
-        clock: Clock,
     ) -> Self {
         Self {
             progress: vec![Progress::default(); mailboxes.cores()],
@@ -74,30 +72,35 @@ impl LogWriter {
             marks,
             mailboxes,
             stats,
-            clock,
         }
     }
 
     /// Writes until it is told to close. Errors: the log could not be closed.
-    pub fn run(mut self) -> io::Result<()> {
+    pub fn run(mut self, clock: Clock) -> io::Result<()> {
         let mut pause = Pause::None;
-        while self.take_mail(pause) {
-            pause = match self.writer.poll(self.clock.monotonic_ns()) {
-                Step::Idle(None) => Pause::UntilMail,
-                Step::Idle(Some(at_ns)) => Pause::UntilNs(at_ns),
-                Step::Began | Step::Failed | Step::Synced | Step::Wrote => Pause::None,
-            };
-            // Whoever hears of an erasure has heard before that the erased was kept.
-            self.tell();
-            if self.advance_roll() {
-                pause = Pause::None;
-            }
+        while self.await_mail(pause, clock) {
+            pause = self.step(clock.monotonic_ns());
         }
         self.writer.close()
     }
 
+    /// Makes the writer's next step and tells what came of it. Returns how long it has nothing to do.
+    pub fn step(&mut self, now_ns: u64) -> Pause {
+        let mut pause = match self.writer.poll(now_ns) {
+            Step::Idle(None) => Pause::UntilMail,
+            Step::Idle(Some(at_ns)) => Pause::UntilNs(at_ns),
+            Step::Began | Step::Failed | Step::Synced | Step::Wrote => Pause::None,
+        };
+        // Whoever hears of an erasure has heard before that the erased was kept.
+        self.tell();
+        if self.advance_roll() {
+            pause = Pause::None;
+        }
+        pause
+    }
+
     // Returns `false` where nothing more comes.
-    fn take_mail(&mut self, pause: Pause) -> bool {
+    fn await_mail(&mut self, pause: Pause, clock: Clock) -> bool {
         let first = match pause {
             Pause::None => None,
             Pause::UntilMail => match self.inbox.recv() {
@@ -105,7 +108,7 @@ impl LogWriter {
                 Err(_) => return false,
             },
             Pause::UntilNs(at_ns) => {
-                let left_ns = at_ns.saturating_sub(self.clock.monotonic_ns());
+                let left_ns = at_ns.saturating_sub(clock.monotonic_ns());
                 let left = Duration::from_nanos(left_ns);
                 if left_ns <= COMMIT_INTERVAL_NS {
                     // What comes meanwhile is one group: nobody need wake this thread for each.
@@ -123,6 +126,11 @@ impl LogWriter {
         if first.is_some_and(|mail| !self.handle_mail(mail)) {
             return false;
         }
+        self.take_mail()
+    }
+
+    /// Takes what has come. Returns `false` where nothing more comes.
+    pub fn take_mail(&mut self) -> bool {
         // What fails may take long: the cores are heard meanwhile.
         let is_flushing = self.roll == Roll::Flushing && self.status == LogStatus::Writing;
         while !is_flushing && let Ok(mail) = self.inbox.try_recv() {
@@ -133,7 +141,7 @@ impl LogWriter {
         true
     }
 
-    fn handle_mail(&mut self, mail: ToWriter) -> bool {
+    fn handle_mail(&mut self, mail: ToWriter<S::File>) -> bool {
         match mail {
             ToWriter::Append { core, append } => {
                 self.decisions += decisions(&append.batch);
