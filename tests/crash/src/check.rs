@@ -16,7 +16,7 @@ use crate::records::{
     ExportLine, GatewayLine, Plan, PublisherLine, ViewerLine, fingerprint, of_file, read, read_text,
 };
 
-use walk::Walk;
+pub use walk::Walk;
 
 /// What a run showed.
 #[derive(Debug, Default)]
@@ -34,7 +34,7 @@ pub struct Verdict {
 /// How often what happened in a run.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
-    /// SIGKILLs.
+    /// Ends of the gateway without warning.
     pub kills: u64,
     /// Milliseconds from call to listening: the longest.
     pub ready_ms_max: u64,
@@ -165,7 +165,7 @@ pub fn check_folder(folder: &Path) -> Result<Verdict, String> {
         read(&folder, &viewer.name, |line: ViewerLine| walk.handle(line))?;
         walk.finish();
     }
-    Ok(checker.verdict)
+    Ok(checker.finish())
 }
 
 impl Checker {
@@ -286,6 +286,11 @@ impl Checker {
                 self.fail(Kind::AckLost, text);
             }
         }
+    }
+
+    /// What came of it all.
+    pub fn finish(self) -> Verdict {
+        self.verdict
     }
 
     fn check_place(&mut self, stream: &str, seq: u64, event_id: &str) {

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use fastrand::Rng;
+use sightline_crash::cast::{self, PUBLISHERS, ViewerPlan};
+use sightline_crash::records::{GatewayLine, Plan, Recorder, of_file, path_of};
 
-use crate::cast::{self, PUBLISHERS, ViewerPlan};
 use crate::gateway::{Gateway, Installation};
 use crate::publisher::Publisher;
-use crate::records::{GatewayLine, Plan, Recorder, of_file, path_of};
 use crate::stage::{Life, Stage};
 use crate::viewer::Viewer;
 
@@ -132,7 +132,7 @@ impl Run<'_> {
 
     fn viewer<'p>(
         &self,
-        plan: &'p ViewerPlan,
+        plan: &ViewerPlan,
         is_caught_up: &'p AtomicBool,
     ) -> Result<Viewer<'p>, String> {
         let projects = plan.projects.join(",");

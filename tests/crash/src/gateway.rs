@@ -11,8 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-
-use crate::records::of_file;
+use sightline_crash::records::of_file;
 
 /// The binary, and the folder with its configuration, data and log.
 pub struct Installation {

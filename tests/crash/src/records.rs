@@ -34,7 +34,7 @@ pub enum GatewayLine {
         /// Milliseconds since it was called.
         ready_ms: u64,
     },
-    /// It got SIGKILL.
+    /// It got SIGKILL, or its machine lost power.
     Killed,
     /// What it should not have done: ended by itself, panicked, logged an error, exited with
     /// another code than 0.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use crate::check::{Counts, Kind, Verdict};
+use sightline_crash::check::{Counts, Kind, Verdict};
 
 /// Writes counts, the first violations, and the verdict. Errors: of `out`.
 pub fn write(verdict: &Verdict, out: &mut impl Write) -> io::Result<()> {
@@ -62,8 +62,9 @@ const SHOWN_OF_KIND_MAX: usize = 5;
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use sightline_crash::check::Violation;
+
     use super::*;
-    use crate::check::Violation;
 
     #[test]
     fn all_kinds_are_counted_and_the_first_of_each_named() {
