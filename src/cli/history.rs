@@ -3,7 +3,7 @@
 //! write and want the log for themselves.
 
 mod erase;
-mod export;
+pub mod export;
 mod stats;
 mod verify;
 
@@ -88,7 +88,7 @@ pub fn run(args: HistoryArgs) -> Result<ExitCode, CliError> {
 
 /// Why a command did not do its work.
 #[derive(Debug, thiserror::Error)]
-enum HistoryError {
+pub enum HistoryError {
     /// A gateway has the log, and can erase by itself.
     #[error(
         "a gateway has the log open; let it erase: \

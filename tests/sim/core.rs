@@ -21,10 +21,9 @@ use sightline::wire::{Assembler, Incoming, Inflater, Intake};
 
 use crate::dice::Dice;
 use crate::edges::Edges;
-use crate::log::Log;
+use crate::log::EventLog;
 use crate::network::{LinkId, Links};
 use crate::post::Post;
-use crate::reader::Reader;
 
 /// Milliseconds of a drain after which goodbyes are said, whoever is not done.
 const GOODBYE_MS: u64 = 3_000;
@@ -58,7 +57,6 @@ pub struct Core {
     pub index: usize,
     pub hub: Hub,
     pub stats: Arc<CoreStats>,
-    pub log: Log,
     pub arrivals: VecDeque<Arrival>,
     pub reports: Vec<Report>,
     /// Until then the process is stopped.
@@ -90,12 +88,11 @@ struct Socket {
 }
 
 impl Core {
-    pub fn new(index: usize, hub: Hub, stats: Arc<CoreStats>, log: Log, writes_max: usize) -> Self {
+    pub fn new(index: usize, hub: Hub, stats: Arc<CoreStats>, writes_max: usize) -> Self {
         Self {
             index,
             hub,
             stats,
-            log,
             arrivals: VecDeque::new(),
             reports: Vec::new(),
             stopped_until_ms: 0,
@@ -112,7 +109,7 @@ impl Core {
     }
 
     /// Whether something would wake it from its poll.
-    pub fn is_awake(&self, now: Now, links: &mut Links, post: &Post, reader: &Reader) -> bool {
+    pub fn is_awake(&self, now: Now, links: &mut Links, post: &Post, log: &impl EventLog) -> bool {
         let now_ms = now.ms();
         if now_ms < self.stopped_until_ms {
             return false;
@@ -124,8 +121,7 @@ impl Core {
                 .filter_map(|socket| socket.work.as_ref()),
         );
         !self.arrivals.is_empty()
-            || self.log.has_news(now_ms)
-            || reader.has_answer_for(self.index, now_ms)
+            || log.has_news(self.index, now_ms)
             || post.has_mail_for(self.index, now_ms)
             || post.has_room_again(self.index)
             || self
@@ -152,7 +148,7 @@ impl Core {
         now: Now,
         links: &mut Links,
         post: &mut Post,
-        reader: &mut Reader,
+        log: &mut impl EventLog,
         foreign_outbox_bytes: usize,
         dice: &mut Dice,
     ) {
@@ -165,19 +161,19 @@ impl Core {
         self.read_sockets(now, links, dice);
         self.work(now, Work::More);
         self.read_mail(now, post, dice);
-        while let Some(answer) = reader.answer(self.index, now.ms(), dice) {
+        while let Some(answer) = log.poll_answer(self.index, now.ms(), dice) {
             self.hub.handle_read(now, answer);
         }
         self.fire_timers(now, links);
-        self.hear_log(now, reader);
+        self.hear_log(now, log);
         self.hub.handle_turn_end(now, foreign_outbox_bytes);
         self.take_actions(links);
         self.work(now, Work::Stalled);
         while let Some(append) = self.hub.poll_append(now) {
-            self.log.handle_append(now.ms(), &append, dice);
+            log.handle_append(self.index, now.ms(), append, dice);
         }
         while let Some(request) = self.hub.poll_read() {
-            reader.ask(now.ms(), self.index, request, dice);
+            log.handle_request(self.index, now.ms(), request, dice);
         }
         self.send_mail(now, post, dice);
         self.flush(now, links, dice);
@@ -231,8 +227,7 @@ impl Core {
 
     /// Whether nothing is held that came from outside and waits for room.
     pub fn is_idle(&self) -> bool {
-        self.log.is_idle()
-            && self.posts.values().all(|(_, work)| *work == Work::Idle)
+        self.posts.values().all(|(_, work)| *work == Work::Idle)
             && self
                 .sockets
                 .values()
@@ -261,9 +256,8 @@ impl Core {
         )
     }
 
-    fn hear_log(&mut self, now: Now, reader: &mut Reader) {
-        let progress = self.log.progress(now.ms());
-        reader.take_in(self.index, self.log.take_kept(), progress.durable);
+    fn hear_log(&mut self, now: Now, log: &mut impl EventLog) {
+        let progress = log.progress(self.index, now.ms());
         let is_status = |status| u64::from(progress.status == status);
         self.edges.count("log fails", is_status(LogStatus::Failing));
         self.edges.count("log full", is_status(LogStatus::Full));

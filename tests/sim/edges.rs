@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Counts by name.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Edges(BTreeMap<&'static str, u64>);
 
 impl Edges {

@@ -1,19 +1,81 @@
-//! The event log of one simulated core: keeps what it is given after a while, is full or fails now
-//! and then, and looks at what it is given.
+//! The event log as simulated cores have it; and one that is simulated too: of each core it keeps
+//! what it is given after a while, is full or fails now and then, and looks at what it is given.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use sightline::event::record::RecordView;
 use sightline::event::{RecordCodec, Seq, StoredEvent, StreamKind};
+use sightline::hub::reads::{ReadAnswer, ReadRequest};
 use sightline::hub::{Append, LogProgress, LogStatus};
 
 use crate::dice::Dice;
+use crate::reader::Reader;
 
 /// Seqs that are reserved ahead of what is kept.
 const RESERVED: u64 = 3 * Seq::LEVEL_STEP;
 
-/// See the module.
+/// What cores tell and ask the event log, each under its number.
+pub trait EventLog {
+    /// Whether it would wake this core.
+    fn has_news(&self, core: usize, now_ms: u64) -> bool;
+    /// How far it is with what this core has told.
+    fn progress(&mut self, core: usize, now_ms: u64) -> LogProgress;
+    fn handle_append(&mut self, core: usize, now_ms: u64, append: Append, dice: &mut Dice);
+    fn handle_request(&mut self, core: usize, now_ms: u64, request: ReadRequest, dice: &mut Dice);
+    fn poll_answer(&mut self, core: usize, now_ms: u64, dice: &mut Dice) -> Option<ReadAnswer>;
+}
+
+/// The logs of all cores, and who reads them.
+pub struct Logs {
+    logs: Vec<Log>,
+    reader: Reader,
+}
+
+impl Logs {
+    pub fn new(logs: Vec<Log>, delay_ms_max: u64) -> Self {
+        let reader = Reader::new(logs.len(), delay_ms_max);
+        Self { logs, reader }
+    }
+
+    /// Whether all is kept, and nobody waits.
+    pub fn is_idle(&self) -> bool {
+        self.logs.iter().all(Log::is_idle) && self.reader.is_idle()
+    }
+
+    /// No more delay, no more trouble.
+    pub fn calm(&mut self) {
+        self.logs.iter_mut().for_each(Log::calm);
+        self.reader.calm();
+    }
+}
+
+impl EventLog for Logs {
+    fn has_news(&self, core: usize, now_ms: u64) -> bool {
+        self.logs[core].has_news(now_ms) || self.reader.has_answer_for(core, now_ms)
+    }
+
+    fn progress(&mut self, core: usize, now_ms: u64) -> LogProgress {
+        let log = &mut self.logs[core];
+        let progress = log.progress(now_ms);
+        self.reader.take_in(core, log.take_kept(), progress.durable);
+        progress
+    }
+
+    fn handle_append(&mut self, core: usize, now_ms: u64, append: Append, dice: &mut Dice) {
+        self.logs[core].handle_append(now_ms, &append, dice);
+    }
+
+    fn handle_request(&mut self, core: usize, now_ms: u64, request: ReadRequest, dice: &mut Dice) {
+        self.reader.ask(now_ms, core, request, dice);
+    }
+
+    fn poll_answer(&mut self, core: usize, now_ms: u64, dice: &mut Dice) -> Option<ReadAnswer> {
+        self.reader.answer(core, now_ms, dice)
+    }
+}
+
+/// The log of one core.
 pub struct Log {
     codec: RecordCodec,
     delay_ms_max: u64,

@@ -13,6 +13,8 @@ mod events;
 mod log;
 mod network;
 mod post;
+#[cfg(feature = "failpoints")]
+mod power;
 mod publisher;
 mod reader;
 mod scenario;

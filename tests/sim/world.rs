@@ -14,11 +14,10 @@ use sightline::wire::close::Refusal;
 use crate::core::{Arrival, Core, Report};
 use crate::dice::Dice;
 use crate::events::Events;
-use crate::log::Log;
+use crate::log::{Log, Logs};
 use crate::network::{LinkId, Links};
 use crate::post::Post;
 use crate::publisher::{Fates, Item, Publisher};
-use crate::reader::Reader;
 use crate::scenario::Scenario;
 use crate::viewer::{Sightings, Viewer};
 
@@ -45,7 +44,7 @@ pub struct World {
     turns: u64,
     pub cores: Vec<Core>,
     pub post: Post,
-    pub reader: Reader,
+    pub logs: Logs,
     pub links: Links,
     pub viewers: Vec<Viewer>,
     pub publishers: Vec<Publisher>,
@@ -82,10 +81,12 @@ impl World {
                 index,
                 hub.with_bounds(scenario.bounds),
                 stats,
-                Log::new(scenario.codec(), scenario.start, scenario.log_delay_ms_max),
                 scenario.writes_max,
             )
         });
+        let delay_ms_max = scenario.log_delay_ms_max;
+        let log = |_| Log::new(scenario.codec(), scenario.start, delay_ms_max);
+        let logs = (0..scenario.cores).map(log).collect();
         let mut world = Self {
             partition: Partition::new(scenario.cores, seed),
             key: SigningKey::from_secret(SECRET).expect("a good secret"),
@@ -97,7 +98,7 @@ impl World {
                 scenario.mailbox_letters,
                 scenario.mail_delay_ms_max,
             ),
-            reader: Reader::new(scenario.cores, scenario.log_delay_ms_max),
+            logs: Logs::new(logs, delay_ms_max),
             links: Links::default(),
             viewers: Vec::new(),
             publishers: Vec::new(),
@@ -187,10 +188,9 @@ impl World {
     fn calm(&mut self) {
         self.post.calm();
         self.links.calm();
-        self.reader.calm();
+        self.logs.calm();
         for core in &mut self.cores {
             core.stopped_until_ms = 0;
-            core.log.calm();
         }
         for viewer in &mut self.viewers {
             viewer.habits.reads = usize::MAX;
@@ -213,7 +213,7 @@ impl World {
             if self.now_ms > until_ms {
                 let now = self.now();
                 let busy = self.cores.iter().filter(|core| {
-                    core.is_awake(now, &mut self.links, &self.post, &self.reader) || !core.is_idle()
+                    core.is_awake(now, &mut self.links, &self.post, &self.logs) || !core.is_idle()
                 });
                 let busy: Vec<String> = busy.map(Core::describe).collect();
                 let waiting = self.unsettled();
@@ -315,7 +315,7 @@ impl World {
                 self.turns += 1;
                 let now = self.now();
                 let core = &mut self.cores[index];
-                if !core.is_awake(now, &mut self.links, &self.post, &self.reader)
+                if !core.is_awake(now, &mut self.links, &self.post, &self.logs)
                     || !self.dice.chance(percent)
                 {
                     break;
@@ -331,11 +331,11 @@ impl World {
                     now,
                     &mut self.links,
                     &mut self.post,
-                    &mut self.reader,
+                    &mut self.logs,
                     foreign,
                     &mut self.dice,
                 );
-                if !core.is_awake(now, &mut self.links, &self.post, &self.reader) {
+                if !core.is_awake(now, &mut self.links, &self.post, &self.logs) {
                     core.check_sleep(now, foreign)?;
                 }
                 let reports = std::mem::take(&mut core.reports);
@@ -381,15 +381,15 @@ impl World {
 
     fn is_quiet(&mut self) -> bool {
         let now = self.now();
-        let (post, reader) = (&self.post, &self.reader);
+        let (post, logs) = (&self.post, &self.logs);
         let is_asleep = |core: &Core, links: &mut Links| {
-            !core.is_awake(now, links, post, reader) && core.is_idle()
+            !core.is_awake(now, links, post, logs) && core.is_idle()
         };
         let cores_sleep = self
             .cores
             .iter()
             .all(|core| is_asleep(core, &mut self.links));
-        cores_sleep && self.post.is_empty() && self.reader.is_idle() && self.unsettled().is_empty()
+        cores_sleep && self.post.is_empty() && self.logs.is_idle() && self.unsettled().is_empty()
     }
 
     /// Who waits for something, in words; empty where nobody does.
