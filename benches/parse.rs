@@ -1,5 +1,8 @@
 //! What one event costs between the socket and its owner core: reading it, cutting it out of a
 //! body, writing its time. The yardstick is serde_json picking the same fields and a raw `data`.
+//!
+//! `known` says what a shape costs: the same event of a type that nobody knows, and of one whose
+//! shape is checked on the way; and its data shown once more to whoever keeps state from events.
 
 use std::hint::black_box;
 
@@ -7,7 +10,7 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use sightline::event::{Body, BodyKind, Parser, Step, time};
+use sightline::event::{Body, BodyKind, KnownType, Parser, Step, time};
 use sightline::limits::READ_BYTES_PER_TURN;
 
 /// A tool's event whose `data` is filled up so that the whole is about `length` bytes.
@@ -60,6 +63,44 @@ fn one_event(criterion: &mut Criterion) {
     group.finish();
 }
 
+fn known(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("known");
+    for (known, data) in KNOWN {
+        let event_type = known.as_str();
+        let unknown = format!("x{}", &event_type[1..]);
+        for (name, event_type) in [("unknown", unknown.as_str()), ("checked", event_type)] {
+            let text = format!(
+                r#"{{"event_type":"{event_type}","user_id":"user-4711","session_id":"0f8e3c1a","data":{data}}}"#
+            );
+            let (text, mut parser) = (Bytes::from(text), Parser::new());
+            group.bench_function(BenchmarkId::new(name, known.as_str()), |bencher| {
+                bencher.iter(|| parser.parse(black_box(&text), 0));
+            });
+        }
+        let mut parser = Parser::new();
+        group.bench_function(BenchmarkId::new("shown", known.as_str()), |bencher| {
+            bencher.iter(|| {
+                parser.with_known(known, black_box(data.as_bytes()), |known| {
+                    black_box(known);
+                })
+            });
+        });
+    }
+    group.finish();
+}
+
+/// A type of few fields, and the one of most.
+const KNOWN: [(KnownType, &str); 2] = [
+    (
+        KnownType::PhaseTransition,
+        r#"{"from_phase":"EXPLORE","to_phase":"PLAN","confidence":0.8,"key_findings":["a","b"]}"#,
+    ),
+    (
+        KnownType::GitOperation,
+        r#"{"operation_type":"commit","branch":"feat/types","commit_hash":"8de4aaf99015e260","commit_message":"event: what a known type holds","files_changed":["src/event/known.rs","src/event/parse.rs"],"lines_added":410,"lines_deleted":38,"merge_conflicts":false,"success":true,"duration_ms":12,"author":"ada","repository":"sightline"}"#,
+    ),
+];
+
 fn one_body(criterion: &mut Criterion) {
     let events = vec![event(415); 100];
     let bodies = [
@@ -102,5 +143,5 @@ fn times(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, one_event, one_body, times);
+criterion_group!(benches, one_event, known, one_body, times);
 criterion_main!(benches);

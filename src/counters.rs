@@ -88,6 +88,8 @@ impl<const N: usize> Family<N> {
 
 /// Places for the codes that an event is refused with (contract, section 2 and 3).
 pub const REJECTIONS_MAX: usize = 32;
+/// Places for the known types of events (section 8).
+pub const KNOWN_TYPES_MAX: usize = 32;
 /// Places for the codes that a request or an upgrade is refused with (section 4).
 pub const REFUSALS_MAX: usize = 64;
 /// Places for the codes of errors that viewers are told (section 6).
@@ -165,6 +167,8 @@ pub enum Awaited {
 pub struct Vocabulary {
     /// Codes of refused events.
     pub rejections: &'static [&'static str],
+    /// Known types of events.
+    pub known_types: &'static [&'static str],
     /// Codes of refused requests and upgrades.
     pub refusals: &'static [&'static str],
     /// Reasons of closes.
@@ -269,6 +273,7 @@ counters! {
     Counter events_accepted = "events_accepted_total", "Events numbered and acknowledged.";
     Counter events_duplicate = "events_duplicate_total", "Events acknowledged but known already.";
     Counter events_refused [REJECTIONS_MAX; "code", |v| v.rejections] = "events_refused_total", "Events refused, by code.";
+    Counter event_shape_errors [KNOWN_TYPES_MAX; "type", |v| v.known_types] = "event_shape_errors_total", "Events of a known type that were taken as they are though a field is missing or not of its type, by type.";
     Counter publish_requests = "publish_requests_total", "POST requests that bring events.";
     Counter publish_messages = "publish_messages_total", "WebSocket messages that bring events.";
     Counter http_requests = "http_requests_total", "Complete HTTP request heads, upgrades included.";

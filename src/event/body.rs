@@ -13,7 +13,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::syntax::{self, Scanner};
-use super::{Event, Parser, Rejection, RejectionCode};
+use super::{Parsed, Parser, Rejection, RejectionCode};
 
 /// How a body says where its events begin and end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,16 @@ pub enum BodyKind {
     Ndjson,
 }
 
+/// What becomes of an event of a known type whose `data` has another shape.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strictness {
+    /// It is taken as it is: a producer's slip hides no event.
+    #[default]
+    Lenient,
+    /// It is refused: `INVALID_FIELD`, with the path of the field.
+    Strict,
+}
+
 /// What came of a step through a body.
 #[derive(Debug)]
 #[expect(
@@ -33,7 +43,7 @@ pub enum BodyKind {
 )]
 pub enum Step {
     /// The next event, with its index among the events of the body, from 0.
-    Event(usize, Result<Event, Rejection>),
+    Event(usize, Result<Parsed, Rejection>),
     /// The budget is used up: go on with a new one, in another turn.
     Working,
     /// There was nothing more.
@@ -47,6 +57,7 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Body {
     bytes: Bytes,
+    strictness: Strictness,
     // The next event's.
     index: usize,
     form: Form,
@@ -70,8 +81,18 @@ impl Body {
             BodyKind::Json => Form::of_json(&bytes),
             BodyKind::Ndjson => Form::Lines(Lines::default()),
         };
-        let index = 0;
-        Self { bytes, index, form }
+        Self {
+            bytes,
+            strictness: Strictness::Lenient,
+            index: 0,
+            form,
+        }
+    }
+
+    /// The same body, whose events are to be judged so.
+    #[must_use]
+    pub fn with_strictness(self, strictness: Strictness) -> Self {
+        Self { strictness, ..self }
     }
 
     /// Cuts and reads the next event, which arrived at `now_ms`. Takes the bytes that it looked at
@@ -97,7 +118,11 @@ impl Body {
             Cut::Event(range) => {
                 let text = self.bytes.slice(syntax::trimmed(&self.bytes, range));
                 self.index += 1;
-                Step::Event(self.index - 1, parser.parse(&text, now_ms))
+                let parsed = match self.strictness {
+                    Strictness::Lenient => parser.parse(&text, now_ms),
+                    Strictness::Strict => parser.parse_strict(&text, now_ms),
+                };
+                Step::Event(self.index - 1, parsed)
             }
             Cut::Paused => Step::Working,
             Cut::Broken | Cut::End => Step::Done,
@@ -288,7 +313,7 @@ mod tests {
                     Step::Event(index, event) => {
                         assert_eq!(index, outcomes.len());
                         outcomes.push(match event {
-                            Ok(event) => event.session.unwrap_or_default().into(),
+                            Ok(parsed) => parsed.event.session.unwrap_or_default().into(),
                             Err(refusal) => refusal.code.to_string(),
                         });
                     }
@@ -450,7 +475,7 @@ mod tests {
             budget in 1..200_usize,
         ) {
             let parsed = |text: &&str| match Parser::new().parse(&Bytes::copy_from_slice(text.as_bytes()), 0) {
-                Ok(event) => event.session.unwrap_or_default().into(),
+                Ok(parsed) => parsed.event.session.unwrap_or_default().into(),
                 Err(refusal) => refusal.code.to_string(),
             };
             let expected: Vec<String> = events.iter().map(parsed).collect();

@@ -9,6 +9,7 @@ pub mod body;
 #[expect(clippy::module_inception, reason = "the module is about this one noun")]
 mod event;
 pub mod filter;
+pub mod known;
 pub mod parse;
 pub mod record;
 mod rejection;
@@ -17,9 +18,10 @@ mod tape;
 pub mod time;
 
 pub use batch::{RecordBatch, RecordContent, RecordEntry};
-pub use body::{Body, BodyKind, Step};
+pub use body::{Body, BodyKind, Step, Strictness};
 pub use event::{Dialect, Epoch, Event, Partition, Seq, SeqRange, Stream, StreamKind};
 pub use filter::{EventKeys, Filter, FilterError, SubscriptionKey};
-pub use parse::Parser;
+pub use known::{Known, KnownType, ShapeError};
+pub use parse::{Parsed, Parser};
 pub use record::{LogIdentity, NumberedEvent, RecordCodec, StoredEvent, StreamKey};
 pub use rejection::{Rejection, RejectionCode};

@@ -2,7 +2,8 @@
 //!
 //! simd-json validates all of the text, `data` included, on a tape that the parser keeps from event
 //! to event; the fields are read from the tape, once, by the one reader that also decides who sees
-//! the event; `data` leaves as the untouched bytes. What the contract leaves open is settled so:
+//! the event; `data` leaves as the untouched bytes. Of a known type's event the shape of `data` is
+//! looked at on the same tape (`known`). What the contract leaves open is settled so:
 //!
 //! - `null` in a top-level field is mistyped. In `data`, which is the producer's own, a `null` where
 //!   an audience or a session is looked for is as if absent.
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use compact_str::{CompactString, ToCompactString};
 use simd_json::{Buffers, INPUT_PADDING, Node, StaticNode, Tape};
 
+use super::known::{Known, KnownType, ShapeError};
 use super::tape::{Document, ROOT};
 use super::{Event, Rejection, RejectionCode, syntax, time};
 use crate::failpoint;
@@ -46,13 +48,49 @@ impl Parser {
     /// Reads the event in `text`, which arrived at `now_ms`. White space around it is allowed, and
     /// counts as bytes of it. The event's `data` is a slice of `text` and keeps it in memory.
     /// Errors: the first code that holds, in the order of [`RejectionCode`]; the publisher's fault.
-    pub fn parse(&mut self, text: &Bytes, now_ms: i64) -> Result<Event, Rejection> {
+    pub fn parse(&mut self, text: &Bytes, now_ms: i64) -> Result<Parsed, Rejection> {
+        let parsed = self.read(text, now_ms)?;
+        check_type_and_audience(&parsed.event)?;
+        Ok(parsed)
+    }
+
+    /// The same of a publisher that asked to be told of its slips: an event of a known type whose
+    /// `data` has another shape is `INVALID_FIELD` as well.
+    pub fn parse_strict(&mut self, text: &Bytes, now_ms: i64) -> Result<Parsed, Rejection> {
+        let parsed = self.read(text, now_ms)?;
+        if let Some(error) = &parsed.shape_error {
+            let message = error.to_string();
+            return Err(Rejection::new(RejectionCode::InvalidField, message));
+        }
+        check_type_and_audience(&parsed.event)?;
+        Ok(parsed)
+    }
+
+    /// Shows `read` what an event of a known type holds in its `data`, once more. `None` where `data`
+    /// is no object: then there is nothing to be shown. Borrows from `data` as unescaped here.
+    pub fn with_known<R>(
+        &mut self,
+        event_type: KnownType,
+        data: &[u8],
+        read: impl FnOnce(&Known<'_>) -> R,
+    ) -> Option<R> {
+        let read = |document: Document<'_>| event_type.read(document, ROOT).as_ref().map(read);
+        self.with_document(data, read).flatten()
+    }
+
+    fn read(&mut self, text: &Bytes, now_ms: i64) -> Result<Parsed, Rejection> {
         failpoint::panic_at("event", text);
-        let length = text.len();
         // A tape takes up to 24 times the text: what is too large anyhow does not get one.
-        if length > EVENT_BYTES_MAX {
+        if text.len() > EVENT_BYTES_MAX {
             return Err(syntax::diagnose(text));
         }
+        let parsed = self.with_document(text, |document| parsed(document, text, now_ms));
+        parsed.unwrap_or_else(|| Err(syntax::diagnose(text)))
+    }
+
+    /// Shows `read` a JSON text; `None` where it is none, or too deep.
+    fn with_document<R>(&mut self, text: &[u8], read: impl FnOnce(Document<'_>) -> R) -> Option<R> {
+        let length = text.len();
         if self.text.len() < length + INPUT_PADDING {
             self.text.resize(length + INPUT_PADDING, 0);
         }
@@ -60,18 +98,13 @@ impl Parser {
         let mut tape = mem::replace(&mut self.tape, Tape(Vec::new())).reset();
         let filled =
             simd_json::fill_tape_padded(&mut self.text, length, &mut self.buffers, &mut tape);
-        let event = match filled {
-            Ok(()) => {
-                let document = Document::new(&tape.0, self.buffers.structural_indexes(), text);
-                event(document, text, now_ms)
-            }
-            Err(_) => Err(syntax::diagnose(text)),
-        };
+        let marks = self.buffers.structural_indexes();
+        let answer = filled.map(|()| read(Document::new(&tape.0, marks, text)));
         self.tape = tape.reset();
         if length > BYTES_KEPT_MAX {
             *self = Self::new();
         }
-        event
+        answer.ok()
     }
 }
 
@@ -79,6 +112,15 @@ impl Default for Parser {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// What came of an event's text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parsed {
+    /// The event, as it goes on its way.
+    pub event: Event,
+    /// The first field in which its `data` has not the shape of its type, where that is known.
+    pub shape_error: Option<Box<ShapeError>>,
 }
 
 /// Events longer than this have their memory given back: a core then keeps at most about 4 MiB,
@@ -192,7 +234,7 @@ fn only(
 }
 
 /// Reads the fields of a valid text, whose nodes are in `document` and whose bytes in `text`.
-fn event(document: Document<'_>, text: &Bytes, now_ms: i64) -> Result<Event, Rejection> {
+fn parsed(document: Document<'_>, text: &Bytes, now_ms: i64) -> Result<Parsed, Rejection> {
     let places = Places::find(document)?;
     let data_at = places.data.map(|place| place.at);
     let event = Event {
@@ -209,6 +251,13 @@ fn event(document: Document<'_>, text: &Bytes, now_ms: i64) -> Result<Event, Rej
         message_type: data_at.and_then(|at| message_type(document, at)),
         tool_name: data_at.and_then(|at| tool_name(document, at)),
     };
+    let known = KnownType::find(&event.event_type);
+    let shape_error = known.and_then(|known| known.check(document, data_at).err().map(Box::new));
+    Ok(Parsed { event, shape_error })
+}
+
+/// The last two codes that are found here: `ReservedType`, `NoAudience`.
+fn check_type_and_audience(event: &Event) -> Result<(), Rejection> {
     if is_reserved(&event.event_type) {
         let name = &event.event_type;
         let message = format!("only the server sends `{name}`; give the event another type");
@@ -218,7 +267,7 @@ fn event(document: Document<'_>, text: &Bytes, now_ms: i64) -> Result<Event, Rej
         let message = "nobody would see it; name a user_id, a project_id, or both";
         return Err(Rejection::new(RejectionCode::NoAudience, message));
     }
-    Ok(event)
+    Ok(())
 }
 
 fn optional<T>(
@@ -340,22 +389,7 @@ fn duplicate(first: &str, second: &str) -> Rejection {
 }
 
 fn mistyped(document: Document<'_>, at: usize, path: &str, wanted: &str) -> Rejection {
-    let found = match document.node(at) {
-        Node::Array { .. } => "an array",
-        Node::Object { .. } => "an object",
-        Node::Static(StaticNode::Bool(_)) => "a boolean",
-        Node::Static(StaticNode::F64(_)) => "a number with a fraction, or beyond 64 bits",
-        Node::Static(StaticNode::I64(_) | StaticNode::U64(_)) => "an integer",
-        Node::Static(StaticNode::Null) => "null",
-        Node::String("") => "an empty string",
-        Node::String(text) => {
-            let message = format!(
-                "{path} is a string of {} bytes; it must be {wanted}",
-                text.len()
-            );
-            return Rejection::new(RejectionCode::InvalidField, message);
-        }
-    };
+    let found = document.describe(at);
     let message = format!("{path} is {found}; it must be {wanted}");
     Rejection::new(RejectionCode::InvalidField, message)
 }

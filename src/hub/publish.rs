@@ -12,7 +12,9 @@ use bytes::Bytes;
 use crate::auth::{self, Claims};
 use crate::counters::Stage;
 use crate::dialect::{Nack, encode_ack, encode_nack, is_continue};
-use crate::event::{Body, BodyKind, Event, Parser, Rejection, RejectionCode, Step, StreamKind};
+use crate::event::{
+    Body, BodyKind, Event, Parsed, Parser, Rejection, RejectionCode, Step, StreamKind,
+};
 use crate::limits::{ADMISSION_PATIENCE_MS, READ_BYTES_PER_TURN};
 
 use crate::wire::close::CloseReason;
@@ -130,8 +132,9 @@ impl Hub {
                             self.finish_job(key);
                             continue;
                         }
-                        Step::Event(index, event) => {
+                        Step::Event(index, found) => {
                             self.handle_found(now, key);
+                            let event = found.map(|parsed| self.take_parsed(parsed));
                             (u32::try_from(index).unwrap_or(u32::MAX), event)
                         }
                     },
@@ -442,6 +445,18 @@ impl Hub {
         if let Some(request) = self.requests.find_mut(job.request) {
             request.handle_event();
         }
+    }
+
+    // A slip in the shape of its `data` is told by a number: it must not hide the event.
+    fn take_parsed(&self, Parsed { event, shape_error }: Parsed) -> Event {
+        if let Some(error) = shape_error {
+            let counters = &self.stats.counters;
+            counters
+                .event_shape_errors
+                .at(error.event_type.index())
+                .add(1);
+        }
+        event
     }
 
     fn reject(&mut self, key: Key, index: u32, rejection: Rejection, retry_after_ms: Option<u64>) {

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use crate::counters::{CoreStats, Vocabulary};
 use crate::dialect::ERROR_CODES;
 use crate::engine::{Clock, Page as EnginePage, Pages};
-use crate::event::RejectionCode;
+use crate::event::{KnownType, RejectionCode};
 use crate::ops::health::{Faults, Health, Report};
 use crate::ops::pages::{Door, Page, livez, readyz};
 use crate::ops::{Answer, Process, metrics, stats};
@@ -108,6 +108,7 @@ fn vocabulary() -> Vocabulary {
     }
     Vocabulary {
         rejections: names(&RejectionCode::ALL, RejectionCode::as_str),
+        known_types: names(&KnownType::ALL, KnownType::as_str),
         refusals: names(&Refusal::ALL, Refusal::code),
         closes: names(&CloseReason::ALL, CloseReason::name),
         viewer_errors: &ERROR_CODES,

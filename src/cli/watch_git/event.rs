@@ -210,7 +210,9 @@ const SESSION_BYTES_MAX: usize = 128;
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::event::Parser;
     use crate::limits::EVENT_BYTES_MAX;
+    use bytes::Bytes;
     use serde_json::{Value, json};
 
     fn author() -> Author {
@@ -227,6 +229,8 @@ mod tests {
             panic!("refused");
         };
         assert!(parcel.text.len() < EVENT_BYTES_MAX);
+        let text = Bytes::copy_from_slice(parcel.text.as_bytes());
+        Parser::new().parse_strict(&text, 0).unwrap();
         serde_json::from_str(&parcel.text).unwrap()
     }
 

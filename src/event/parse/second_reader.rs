@@ -16,7 +16,7 @@ fn check_agrees(parser: &mut Parser, text: &[u8]) -> Result<(), TestCaseError> {
     }
     let shown = String::from_utf8_lossy(text).into_owned();
     prop_assert_eq!(
-        found.map_err(|r| r.code),
+        found.map(|parsed| parsed.event).map_err(|r| r.code),
         reference(text, NOW_MS),
         "{}",
         shown

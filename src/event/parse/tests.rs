@@ -11,7 +11,8 @@ use RejectionCode::{
 pub(super) const NOW_MS: i64 = 1_795_341_600_000;
 
 pub(super) fn parse(text: impl AsRef<[u8]>) -> Result<Event, Rejection> {
-    Parser::new().parse(&Bytes::copy_from_slice(text.as_ref()), NOW_MS)
+    let parsed = Parser::new().parse(&Bytes::copy_from_slice(text.as_ref()), NOW_MS)?;
+    Ok(parsed.event)
 }
 
 /// The event in `fields`, the inside of an object, with a type and a user.
@@ -136,7 +137,7 @@ fn data_leaves_byte_for_byte() {
 #[test]
 fn data_shares_the_memory_of_the_text() {
     let text = Bytes::from_static(br#"{"type":"t","user_id":1,"data":{"a":1}}"#);
-    let data = Parser::new().parse(&text, NOW_MS).unwrap().data;
+    let data = Parser::new().parse(&text, NOW_MS).unwrap().event.data;
     assert!(text.as_ptr_range().contains(&data.as_ptr()));
 }
 

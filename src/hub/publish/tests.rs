@@ -1,7 +1,7 @@
 use serde_json::Value;
 
 use super::*;
-use crate::event::StreamKind;
+use crate::event::{KnownType, StreamKind};
 use crate::hub::Bounds;
 use crate::hub::publisher::Outcome;
 use crate::hub::rig::{Client, Rig, claims, event};
@@ -52,6 +52,21 @@ fn each_refused_event_is_told_before_the_ack_that_covers_it() {
         .collect();
     assert_eq!(places, [(1, 1), (1, 2)]);
     assert_eq!(said[2]["data"]["through"], 2, "one ack a turn");
+    rig.check_balance();
+}
+
+#[test]
+fn an_event_of_another_shape_is_taken_and_counted_by_its_type() {
+    let mut rig = Rig::new();
+    let publisher = rig.publisher(0);
+    let completion = r#"{"type":"completion","user_id":"ada","data":{"success":1}}"#;
+    let unknown = completion.replace("completion", "complete");
+    rig.publish(publisher, &format!("[{completion},{unknown},{completion}]"));
+    rig.turn();
+    assert_eq!(codes(&rig.read(publisher)), ["ack"]);
+    let errors = &rig.hub().stats.counters.event_shape_errors;
+    assert_eq!(errors.at(KnownType::Completion.index()).value(), 2);
+    assert_eq!(errors.total(), 2);
     rig.check_balance();
 }
 

@@ -90,6 +90,7 @@ fn check_labels(text: &str) {
 
 const VOCABULARY: Vocabulary = Vocabulary {
     rejections: &["INVALID_JSON", "NO_AUDIENCE"],
+    known_types: &["completion"],
     refusals: &["TOKEN_MISSING"],
     closes: &["normal", "slow"],
     viewer_errors: &[],

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
-use sightline::event::{Body, BodyKind, Event, Parser, RejectionCode, Step};
+use sightline::event::{Body, BodyKind, Event, Parsed, Parser, Rejection, RejectionCode, Step};
 
 use super::NOW_MS;
 use crate::Target;
@@ -54,7 +54,7 @@ fn outcomes(input: &[u8], kind: BodyKind, mut budget: impl FnMut() -> usize) -> 
         match body.next(&mut parser, NOW_MS, &mut left) {
             Step::Event(index, event) => {
                 assert_eq!(index, outcomes.len());
-                outcomes.push(event.map_err(|refusal| refusal.code));
+                outcomes.push(outcome(event));
             }
             Step::Working => left = budget(),
             Step::Done => return outcomes,
@@ -88,8 +88,14 @@ fn lines(input: &[u8]) -> Vec<Outcome> {
 }
 
 fn parse(parser: &mut Parser, text: &[u8]) -> Outcome {
-    let event = parser.parse(&Bytes::copy_from_slice(text), NOW_MS);
-    event.map_err(|refusal| refusal.code)
+    outcome(parser.parse(&Bytes::copy_from_slice(text), NOW_MS))
+}
+
+fn outcome(parsed: Result<Parsed, Rejection>) -> Outcome {
+    match parsed {
+        Ok(parsed) => Ok(parsed.event),
+        Err(refusal) => Err(refusal.code),
+    }
 }
 
 fn trimmed(text: &[u8]) -> &[u8] {
