@@ -195,9 +195,13 @@ impl Core {
                 self.body_bytes -= charged_bytes;
                 self.refuse(now, key, &refused, Framing::of(&head, origin.as_deref()));
             }
-            Purpose::Publish { claims, kind, ack } => {
+            Purpose::Publish {
+                claims,
+                kind,
+                terms,
+            } => {
                 let body = decoder.take();
-                let publisher = self.hub.handle_post(now, key, claims, body, kind, ack);
+                let publisher = self.hub.handle_post(now, key, claims, body, kind, terms);
                 let is_keep_alive = head.is_keep_alive();
                 self.wait_for(
                     now,

@@ -122,7 +122,7 @@ pub(super) enum Purpose {
     Publish {
         claims: Rc<Claims>,
         kind: crate::event::BodyKind,
-        ack: crate::hub::mail::Ack,
+        terms: crate::hub::publisher::Terms,
     },
 }
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::auth::Claims;
 use crate::dialect::ConnectQuery;
-use crate::event::{Dialect, StreamKind};
+use crate::event::{Dialect, StreamKind, Strictness};
 use crate::hub::frames::Variant;
 use crate::hub::keyed::Key;
 use crate::hub::peers::{Arrival, Role as PeerRole};
@@ -45,7 +45,16 @@ pub(super) enum Request {
     /// `POST /v1/events`.
     Post(Box<RequestHead>),
     /// An upgrade.
-    Upgrade(Box<Upgrade>, Box<ConnectQuery>),
+    Upgrade(Box<Upgrade>, Box<Wishes>),
+}
+
+/// What the query of an upgrade says.
+#[derive(Debug)]
+pub(super) struct Wishes {
+    /// Of a viewer.
+    pub query: ConnectQuery,
+    /// Of a publisher.
+    pub strictness: Strictness,
 }
 
 impl Handoff {
@@ -119,7 +128,7 @@ impl Core {
                 }
                 self.begin_post(now, key, *head, claims);
             }
-            Request::Upgrade(upgrade, query) => self.upgrade(now, key, claims, upgrade, *query),
+            Request::Upgrade(upgrade, wishes) => self.upgrade(now, key, claims, upgrade, *wishes),
         }
     }
 
@@ -129,7 +138,7 @@ impl Core {
         key: Key,
         claims: Rc<Claims>,
         upgrade: Box<Upgrade>,
-        query: ConnectQuery,
+        wishes: Wishes,
     ) {
         let Some(arrival) = self.arrival(key, claims, &upgrade) else {
             return;
@@ -141,7 +150,7 @@ impl Core {
                 self.answer_upgrade(now, key, &upgrade, outcome);
             }
             Role::Publisher => {
-                let outcome = self.hub.handle_publisher(now, arrival);
+                let outcome = self.hub.handle_publisher(now, arrival, wishes.strictness);
                 self.answer_upgrade(now, key, &upgrade, outcome);
             }
             Role::Viewer(dialect) => match self.hub.handle_viewer(
@@ -149,7 +158,7 @@ impl Core {
                 ViewerRequest {
                     arrival,
                     variant: variant(dialect, upgrade.deflate),
-                    query,
+                    query: wishes.query,
                 },
             ) {
                 Some(outcome) => self.answer_upgrade(now, key, &upgrade, outcome),

@@ -8,10 +8,11 @@ use tracing::{debug, error};
 
 use crate::auth::{self, Claims, TokenError};
 use crate::dialect::ConnectQuery;
-use crate::event::BodyKind;
+use crate::event::{BodyKind, Strictness};
 use crate::failpoint;
 use crate::hub::keyed::Key;
 use crate::hub::mail::Ack;
+use crate::hub::publisher::Terms;
 use crate::hub::{Now, refusal_of};
 use crate::limits::{ADMIN_BODY_BYTES_MAX, BODY_BYTES_MAX, HEAD_TIMEOUT_MS};
 use crate::wire::close::Refusal;
@@ -24,7 +25,7 @@ use super::admission::{AdmissionError, Class};
 use super::answer::Framing;
 use super::connection::{Door, HttpState, Protocol, Purpose};
 use super::event_loop::Core;
-use super::handoff::{Request, Verified};
+use super::handoff::{Request, Verified, Wishes};
 
 /// Where a request comes from, as far as it concerns us.
 pub(super) struct Caller {
@@ -177,11 +178,11 @@ impl Core {
             upgrade.deflate = None;
         }
         match self.verify_upgrade(now, key, head, &upgrade) {
-            Ok((claims, query)) => {
+            Ok((claims, wishes)) => {
                 let verified = Verified {
                     claims: Rc::new(claims),
                     token: Box::default(),
-                    request: Request::Upgrade(Box::new(upgrade), Box::new(query)),
+                    request: Request::Upgrade(Box::new(upgrade), Box::new(wishes)),
                 };
                 self.go_on(now, key, verified);
             }
@@ -195,7 +196,7 @@ impl Core {
         key: Key,
         head: &RequestHead,
         upgrade: &Upgrade,
-    ) -> Result<(Claims, ConnectQuery), Refused> {
+    ) -> Result<(Claims, Wishes), Refused> {
         if let Some(connection) = self.connections.find(key) {
             connection
                 .ticket
@@ -233,13 +234,17 @@ impl Core {
             };
             Refused::new(refusal, error.to_string())
         })?;
+        let strictness = match upgrade.role {
+            Role::Publisher => self.guarded(|| strictness(head))??,
+            Role::Echo | Role::Viewer(_) => Strictness::Lenient,
+        };
         if let Some(connection) = self.connections.find_mut(key) {
             connection
                 .ticket
                 .handle_authenticated(class, now.ms())
                 .map_err(not_admitted)?;
         }
-        Ok((claims, query))
+        Ok((claims, Wishes { query, strictness }))
     }
 
     fn handle_post(&mut self, now: Now, key: Key, head: RequestHead, caller: &Caller) {
@@ -280,9 +285,13 @@ impl Core {
 
     /// A POST of events whose token is good, on its publisher's core: its body is collected.
     pub(super) fn begin_post(&mut self, now: Now, key: Key, head: RequestHead, claims: Rc<Claims>) {
-        let asked = body_kind(&head).and_then(|kind| Ok((kind, ack(&head)?)));
+        let asked = body_kind(&head).and_then(|kind| Ok((kind, terms(&head)?)));
         let purpose = match asked {
-            Ok((kind, ack)) => Purpose::Publish { claims, kind, ack },
+            Ok((kind, terms)) => Purpose::Publish {
+                claims,
+                kind,
+                terms,
+            },
             Err(refused) => Purpose::Discard(Box::new(refused)),
         };
         self.begin_body(now, key, head, purpose, BODY_BYTES_MAX);
@@ -385,6 +394,13 @@ fn body_kind(head: &RequestHead) -> Result<BodyKind, Refused> {
     }
 }
 
+fn terms(head: &RequestHead) -> Result<Terms, Refused> {
+    Ok(Terms {
+        ack: ack(head)?,
+        strictness: strictness(head)?,
+    })
+}
+
 // What the answer waits for; the last word counts.
 fn ack(head: &RequestHead) -> Result<Ack, Refused> {
     let mut asked = head.query_pairs().filter(|(name, _)| name == "ack");
@@ -394,6 +410,19 @@ fn ack(head: &RequestHead) -> Result<Ack, Refused> {
         _ => Err(Refused::new(
             Refusal::BadRequest,
             "ack is neither durable nor received",
+        )),
+    })
+}
+
+// What becomes of known types' events of another shape; the last word counts.
+fn strictness(head: &RequestHead) -> Result<Strictness, Refused> {
+    let mut asked = head.query_pairs().filter(|(name, _)| name == "strict");
+    asked.try_fold(Strictness::Lenient, |_, (_, value)| match &*value {
+        "0" => Ok(Strictness::Lenient),
+        "1" => Ok(Strictness::Strict),
+        _ => Err(Refused::new(
+            Refusal::BadRequest,
+            "strict is neither 0 nor 1",
         )),
     })
 }

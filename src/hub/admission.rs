@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use crate::auth::{Claims, TokenError};
 use crate::dialect::{ConnectQuery, SubscribeScope};
-use crate::event::{Dialect, Filter};
+use crate::event::{Dialect, Filter, Strictness};
 use crate::failpoint;
 use crate::limits::{GIVE_WAY_MS, GIVE_WAY_PINGED_MAX};
 use crate::wire::Refused;
@@ -18,7 +18,7 @@ use super::frames::Variant;
 use super::keyed::Key;
 use super::mail::Ack;
 use super::peers::{Arrival, Role};
-use super::publisher::Publisher;
+use super::publisher::{Publisher, Terms};
 use super::subscriptions::Subscription;
 use super::viewer::{Operation, Viewer};
 use super::{Action, Hub, Now, Trust};
@@ -100,10 +100,19 @@ impl Hub {
     }
 
     /// Lets a publisher's WebSocket in.
-    pub fn handle_publisher(&mut self, now: Now, arrival: Arrival) -> Result<Key, Refused> {
+    pub fn handle_publisher(
+        &mut self,
+        now: Now,
+        arrival: Arrival,
+        strictness: Strictness,
+    ) -> Result<Key, Refused> {
         self.check_arrival(now, &arrival.claims)?;
         let (connection, claims) = (arrival.connection, Rc::clone(&arrival.claims));
-        let publisher = Publisher::new(connection, claims, None, Ack::Durable);
+        let terms = Terms {
+            ack: Ack::Durable,
+            strictness,
+        };
+        let publisher = Publisher::new(connection, claims, terms);
         let publisher = self.publishers.insert(publisher);
         let next_ping_ms = now.ms() + self.options.heartbeat_interval_ms;
         let key = self

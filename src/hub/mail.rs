@@ -105,9 +105,10 @@ pub struct Submission {
 }
 
 /// What a publisher waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ack {
     /// Its events are kept.
+    #[default]
     Durable,
     /// Its events are numbered.
     Received,

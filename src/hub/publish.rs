@@ -22,9 +22,9 @@ use crate::wire::close::CloseReason;
 use super::bucket::Bucket;
 use super::duplicates::fingerprint;
 use super::keyed::Key;
-use super::mail::{Ack, Receipt, Submission};
+use super::mail::{Receipt, Submission};
 use super::peers::Peer;
-use super::publisher::{Job, Publisher, RejectedRow, Request};
+use super::publisher::{Job, Publisher, RejectedRow, Request, Terms};
 use super::{Action, Hub, LogStatus, Now};
 
 /// How far a publisher's bodies were parsed.
@@ -43,8 +43,8 @@ pub enum Work {
 const OVERLOAD_RETRY_MS: u64 = 1_000;
 
 impl Hub {
-    /// A POST with the whole of its body. The answer comes as `Action::HttpPublished`, when `ack` is
-    /// true of all its events. Returns the publisher's name for `work`.
+    /// A POST with the whole of its body. The answer comes as `Action::HttpPublished`, when the ack of
+    /// its `terms` is true of all its events. Returns the publisher's name for `work`.
     pub fn handle_post(
         &mut self,
         now: Now,
@@ -52,9 +52,9 @@ impl Hub {
         claims: Rc<Claims>,
         bytes: Bytes,
         kind: BodyKind,
-        ack: Ack,
+        terms: Terms,
     ) -> Key {
-        let publisher = Publisher::new(connection, claims, None, ack);
+        let publisher = Publisher::new(connection, claims, terms);
         let publisher = self.publishers.insert(publisher);
         self.stats.counters.publish_requests.add(1);
         self.add_job(now, publisher, 0, Body::new(bytes, kind));
@@ -254,7 +254,7 @@ impl Hub {
         let Some(job) = publisher.jobs.front() else {
             return;
         };
-        let (ticket, received_ns, ack) = (job.request, job.received_ns, publisher.ack);
+        let (ticket, received_ns, ack) = (job.request, job.received_ns, publisher.terms.ack);
         let claims = Rc::clone(&publisher.claims);
         let audiences = u32::from(event.user.is_some()) + u32::from(event.project.is_some());
         if let Some(request) = self.requests.find_mut(ticket) {
@@ -391,7 +391,7 @@ impl Hub {
         publisher.unsettled.push_back(request);
         publisher.jobs.push_back(Job {
             request,
-            body,
+            body: body.with_strictness(publisher.terms.strictness),
             received_ns: now.monotonic_ns,
             held: None,
         });

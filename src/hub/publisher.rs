@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::auth::Claims;
-use crate::event::{Body, Event, RejectionCode};
+use crate::event::{Body, Event, RejectionCode, Strictness};
 use crate::limits::REJECTED_ROWS_MAX;
 
 use super::keyed::Key;
@@ -20,8 +20,7 @@ pub struct Publisher {
     pub claims: Rc<Claims>,
     /// Where acks and nacks go; `None` for a POST, which is answered when all is settled.
     pub peer: Option<Key>,
-    // What makes its events settled.
-    pub(super) ack: Ack,
+    pub(super) terms: Terms,
     // Bodies not yet parsed to their end, in order.
     pub(super) jobs: VecDeque<Job>,
     // The code that all further events get.
@@ -39,6 +38,15 @@ pub struct Publisher {
     pub(super) is_ack_due: bool,
 }
 
+/// How a publisher wants its events to be taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// What makes them settled.
+    pub ack: Ack,
+    /// What becomes of those of a known type that have another shape.
+    pub strictness: Strictness,
+}
+
 /// One body that is being parsed.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -51,12 +59,12 @@ pub(super) struct Job {
 
 impl Publisher {
     /// One that has sent nothing yet.
-    pub fn new(connection: Key, claims: Rc<Claims>, peer: Option<Key>, ack: Ack) -> Self {
+    pub fn new(connection: Key, claims: Rc<Claims>, terms: Terms) -> Self {
         Self {
             connection,
             claims,
-            peer,
-            ack,
+            peer: None,
+            terms,
             jobs: VecDeque::new(),
             refusing: None,
             is_stalled: false,

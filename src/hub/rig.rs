@@ -18,6 +18,7 @@ use crate::counters::{CoreStats, check_balance};
 use crate::dialect::{ConnectQuery, SubscribeScope};
 use crate::event::{
     BodyKind, Dialect, Epoch, LogIdentity, Partition, RecordBatch, RecordCodec, Seq, StreamKind,
+    Strictness,
 };
 use crate::wire::{Inflater, Refused};
 
@@ -26,6 +27,7 @@ use super::frames::Variant;
 use super::keyed::Key;
 use super::mail::Ack;
 use super::peers::Arrival;
+use super::publisher::Terms;
 use super::reads::ReadRequest;
 use super::{
     Action, Bounds, Compression, Deliver, Hub, Limits, LogProgress, LogStatus, Now, Options, Trust,
@@ -299,7 +301,7 @@ impl Rig {
         };
         let arrival = self.arrival(claims);
         let key = self.hubs[core]
-            .handle_publisher(self.now, arrival)
+            .handle_publisher(self.now, arrival, Strictness::Lenient)
             .expect("publishers are let in");
         Client { core, key }
     }
@@ -343,7 +345,10 @@ impl Rig {
             Rc::new(claims),
             body,
             BodyKind::Json,
-            ack,
+            Terms {
+                ack,
+                ..Terms::default()
+            },
         );
         hub.work(self.now, publisher);
         self.keep_unless_slow(0);

@@ -24,6 +24,7 @@ mod handshake;
 mod history;
 mod hostile;
 mod keys;
+mod known_types;
 mod lifetime;
 mod operating;
 mod origins;

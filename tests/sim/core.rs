@@ -10,11 +10,11 @@ use bytes::Bytes;
 use sightline::auth::Claims;
 use sightline::counters::CoreStats;
 use sightline::dialect::is_continue;
-use sightline::event::BodyKind;
+use sightline::event::{BodyKind, Strictness};
 use sightline::hub::keyed::Key;
 use sightline::hub::mail::{Ack, Answer, Ask};
 use sightline::hub::peers::Arrival as Newcomer;
-use sightline::hub::publisher::Outcome;
+use sightline::hub::publisher::{Outcome, Terms};
 use sightline::hub::{Action, Hub, LogStatus, Now, ViewerRequest, Work};
 use sightline::wire::close::{CloseReason, Refusal};
 use sightline::wire::{Assembler, Incoming, Inflater, Intake};
@@ -298,14 +298,19 @@ impl Core {
                     kind,
                     ack,
                 } => {
-                    let publisher =
-                        self.hub
-                            .handle_post(now, Key::from_u64(link), claims, body, kind, ack);
+                    let terms = Terms {
+                        ack,
+                        ..Terms::default()
+                    };
+                    let connection = Key::from_u64(link);
+                    let publisher = self
+                        .hub
+                        .handle_post(now, connection, claims, body, kind, terms);
                     self.posts.insert(link, (publisher, Work::More));
                 }
                 Arrival::Publisher(request) => {
                     let link = request.connection.to_u64();
-                    match self.hub.handle_publisher(now, request) {
+                    match self.hub.handle_publisher(now, request, Strictness::Lenient) {
                         Ok(peer) => self.adopt(link, Some(peer)),
                         Err(refused) => self.reports.push(Report::Refused(link, refused.refusal)),
                     }

@@ -184,10 +184,15 @@ pub struct Publisher {
 impl Publisher {
     /// One with this token.
     pub fn open(server: &Server, token: &str) -> Self {
+        Self::try_open(server, "/v1/publish", token).unwrap()
+    }
+
+    /// One that may ask for more in its query.
+    pub fn try_open(server: &Server, target: &str, token: &str) -> Result<Self, Refused> {
         let authorization = format!("Bearer {token}");
         let headers = [("authorization", authorization.as_str())];
-        let (socket, _) = connect(server, "/v1/publish", &headers).unwrap();
-        Self { socket }
+        let (socket, _) = connect(server, target, &headers)?;
+        Ok(Self { socket })
     }
 
     /// Sends an event, or an array of them.
