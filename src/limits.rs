@@ -160,9 +160,8 @@ pub const RING_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const REPLAY_BYTES_IN_FLIGHT: usize = 256 * 1024;
 /// The same while the outboxes of the node hold half of what they may.
 pub const REPLAY_BYTES_IN_FLIGHT_CROWDED: usize = 16 * 1024;
-/// Bytes of missed events that one core hands out in one turn, over all viewers: what live traffic
-/// has to wait for, some 75 µs. A turn costs a tenth of that by itself, so that little is lost by
-/// handing out no more.
+/// Bytes of missed events that one core hands out in one turn, over all viewers: live traffic
+/// waits for as long as that takes.
 pub const REPLAY_BYTES_PER_TURN: usize = 64 * 1024;
 /// Bytes of missed events that one viewer is handed before the next one has its turn.
 pub const REPLAY_BYTES_AT_ONCE: usize = 64 * 1024;

@@ -4,7 +4,7 @@
 //! A state machine: one thread calls `push` and `poll`, and `now_ns` (monotonic nanoseconds) is an
 //! argument. Each `poll` makes at most one step: it begins a segment, writes a group, or syncs.
 //!
-//! Groups are paced, see [`Pace`]: a sync costs as much as hundreds of records.
+//! Groups are paced, see `history::pace`: a sync costs as much as hundreds of records.
 //!
 //! After a failed sync or write nothing more goes into that file. What is not known to be on disk
 //! is still in memory, and goes into a fresh segment, whose header says where the old one ends.
