@@ -601,24 +601,29 @@ proptest! {
 
 #[test]
 fn a_large_event_that_was_missed_does_not_wait_until_nothing_is_live() {
-    let mut rig = rig_with(1, Bounds::default());
-    let publisher = rig.publisher(0);
-    // More than an outbox ever takes of what was missed.
-    rig.publish(publisher, &event(Some("ada"), None, OUTBOX_BYTES_MAX / 2));
-    rig.settle();
-    let client = resume(&mut rig, &["7"], "user=0");
-    let mut read = Vec::new();
-    for _ in 0..20 {
-        rig.publish(publisher, &event(None, Some("7"), 100));
-        rig.turn();
-        let outbox = rig.hubs[0]
-            .peers()
-            .find(client.key)
-            .map(|peer| peer.outbox());
-        let queued = outbox.map_or(0, |outbox| outbox.bytes());
-        read.extend(rig.write(client, queued - 10));
-    }
-    let read = String::from_utf8_lossy(&read);
-    assert!(read.contains("replay_complete"), "it never had its turn");
-    assert_eq!(rig.closing(client), None);
+    let check = |missed_bytes| {
+        let mut rig = rig_with(1, Bounds::default());
+        let publisher = rig.publisher(0);
+        rig.publish(publisher, &event(Some("ada"), None, missed_bytes));
+        rig.settle();
+        let client = resume(&mut rig, &["7"], "user=0");
+        let mut read = Vec::new();
+        for _ in 0..20 {
+            rig.publish(publisher, &event(None, Some("7"), 1_000));
+            rig.turn();
+            let outbox = rig.hubs[0]
+                .peers()
+                .find(client.key)
+                .map(|peer| peer.outbox());
+            let queued = outbox.map_or(0, |outbox| outbox.bytes());
+            read.extend(rig.write(client, queued - 10));
+        }
+        let read = String::from_utf8_lossy(&read);
+        let is_complete = read.contains("replay_complete");
+        assert!(is_complete, "{missed_bytes}: it never had its turn");
+        assert_eq!(rig.closing(client), None);
+    };
+    // An outbox takes a quarter of what was missed.
+    check(OUTBOX_BYTES_MAX / 2);
+    check(OUTBOX_BYTES_MAX / 4 - 500);
 }

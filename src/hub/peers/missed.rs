@@ -17,10 +17,10 @@ pub struct Room {
 }
 
 impl Room {
-    /// Takes room for a frame, where there is some. A frame that is larger than all the room there can
-    /// be takes whatever is left: behind a busy live stream the outbox may never be empty.
+    /// Takes room for a frame, where there is some. A frame that takes half of all the room there can
+    /// be is content with whatever is left: behind a busy live stream the outbox may never be empty.
     pub fn try_take(&mut self, bytes: usize) -> bool {
-        let is_large = bytes > self.bytes_max;
+        let is_large = bytes > self.bytes_max / 2;
         let has_room = bytes <= self.bytes || (is_large && self.bytes > 0);
         if has_room {
             self.bytes = self.bytes.saturating_sub(bytes);
