@@ -186,7 +186,9 @@ pub struct TombstoneView<'b> {
 pub struct ErasureView {
     /// The stream.
     pub key: StreamKey,
-    /// The last of its events that went with this record's segment.
+    /// The stream's head before the first of its events that went with this record's segment.
+    pub previous: Seq,
+    /// The last of these.
     pub seq: Seq,
 }
 
@@ -449,6 +451,7 @@ impl RecordCodec {
     pub fn encode_erasure(&self, erasure: &ErasureView, out: &mut Vec<u8>) {
         let mut draft = Draft::begin(out, 0);
         draft.put(&erasure.key.0.to_le_bytes());
+        draft.put(&erasure.previous.0.to_le_bytes());
         let ended = draft.end(self, kind::ERASURE, flag::USER_STREAM, erasure.seq);
         debug_assert_eq!(ended, Ok(()), "an erasure is short");
     }
@@ -688,8 +691,12 @@ fn view<'b>(head: &[u8; HEAD_BYTES], rest: &'b [u8]) -> Option<RecordView<'b>> {
             })
         }
         kind::ERASURE => {
-            let key = StreamKey(u64_at(rest.first_chunk::<8>()?, 0));
-            RecordView::Erasure(ErasureView { key, seq })
+            let body = rest.first_chunk::<16>()?;
+            RecordView::Erasure(ErasureView {
+                key: StreamKey(u64_at(body, 0)),
+                previous: Seq(u64_at(body, 8)),
+                seq,
+            })
         }
         other => RecordView::Unknown(other),
     })

@@ -32,6 +32,7 @@ pub struct Chores<S: Storage> {
     // Names were taken away, and may come back.
     has_unlinked: bool,
     running: Option<Running<S>>,
+    filling: Option<Filling<S::File>>,
     newest: u64,
     erased: u64,
 }
@@ -39,7 +40,6 @@ pub struct Chores<S: Storage> {
 #[derive(Debug)]
 enum Running<S: Storage> {
     Erasing(Erasing<S::File>),
-    Filling(Filling<S::File>),
     Sealing(Sealing),
 }
 
@@ -81,14 +81,15 @@ impl<S: Storage> Chores<S> {
             is_erasing: false,
             has_unlinked: false,
             running: None,
+            filling: None,
             newest: 0,
             erased: 0,
         }
     }
 
-    /// Asks for room for the next segment; `step` returns it.
+    /// Asks for room for the next segment; `step` returns it, unless the storage refuses.
     pub fn want_spare(&mut self) {
-        self.is_spare_wanted = true;
+        self.is_spare_wanted = self.filling.is_none();
     }
 
     /// Takes all events that name `user` out of the segments that are no longer written. Those of
@@ -114,15 +115,11 @@ impl<S: Storage> Chores<S> {
     }
 
     /// Does the next bit of what is to be done. Errors: of the storage; what was under way is begun
-    /// anew by a later step, and room is to be asked for again.
+    /// anew by a later step.
     pub fn step(&mut self, catalog: &mut Catalog<S>) -> io::Result<ChoreStep<S::File>> {
         if let Some(running) = self.running.take() {
             self.running = match running {
                 Running::Erasing(erasing) => self.go_on_erasing(catalog, erasing)?,
-                Running::Filling(filling) if filling.at >= self.segment_bytes => {
-                    return Ok(ChoreStep::Spare(filling.name, filling.file));
-                }
-                Running::Filling(filling) => self.go_on_filling(catalog, filling)?,
                 Running::Sealing(sealing) => go_on_sealing(catalog, sealing)?,
             };
             return Ok(ChoreStep::Worked);
@@ -141,12 +138,8 @@ impl<S: Storage> Chores<S> {
             self.has_unlinked = false;
             return Ok(ChoreStep::Worked);
         }
-        if std::mem::take(&mut self.is_spare_wanted) {
-            self.spares += 1;
-            let name = format!("spare-{}{SPARE_END}", self.spares);
-            let file = create_spare(&catalog.storage, &name, self.segment_bytes)?;
-            self.running = Some(Running::Filling(Filling { name, file, at: 0 }));
-            return Ok(ChoreStep::Worked);
+        if let Some(step) = self.step_spare(catalog) {
+            return Ok(step);
         }
         let newest = catalog.newest().map_or(0, |newest| newest.number);
         if self.newest != newest {
@@ -166,26 +159,28 @@ impl<S: Storage> Chores<S> {
         Ok(ChoreStep::Idle)
     }
 
-    /// Writes some zeros. Room that was only allocated becomes part of the file when it is written:
-    /// in ext4 a kernel thread sees to that before a sync succeeds, and where all CPUs are busy a
-    /// commit would wait some 3 ms until it has one.
-    fn go_on_filling(
-        &self,
-        catalog: &Catalog<S>,
-        mut filling: Filling<S::File>,
-    ) -> io::Result<Option<Running<S>>> {
-        let bytes = CHORE_BYTES.min(self.segment_bytes - filling.at);
-        let zeros = vec![0; bytes as usize];
-        let written = filling
-            .file
-            .write_at(filling.at, &mut [IoSlice::new(&zeros)]);
-        if let Err(error) = written.and_then(|()| filling.file.sync()) {
+    /// Room for the next segment, if it is wanted. Where the storage refuses there is none: the writer
+    /// can do without, and says itself what ails the disk.
+    fn step_spare(&mut self, catalog: &Catalog<S>) -> Option<ChoreStep<S::File>> {
+        if std::mem::take(&mut self.is_spare_wanted) {
+            self.spares += 1;
+            let name = format!("spare-{}{SPARE_END}", self.spares);
+            let file = create_spare(&catalog.storage, &name, self.segment_bytes).ok();
+            self.filling = file.map(|file| Filling { name, file, at: 0 });
+            return Some(ChoreStep::Worked);
+        }
+        let mut filling = self.filling.take()?;
+        // Who is to be taken out does not wait for zeros.
+        if filling.at >= self.segment_bytes || !self.erasures.is_empty() {
+            return Some(ChoreStep::Spare(filling.name, filling.file));
+        }
+        if filling.go_on(self.segment_bytes).is_ok() {
+            self.filling = Some(filling);
+        } else {
             // If it stays, the next opening takes it away.
             let _ = catalog.storage.unlink(&filling.name);
-            return Err(error);
         }
-        filling.at += bytes;
-        Ok(Some(Running::Filling(filling)))
+        Some(ChoreStep::Worked)
     }
 
     fn go_on_erasing(
@@ -199,6 +194,20 @@ impl<S: Storage> Chores<S> {
         self.erased += removed;
         self.erasures.pop_front();
         Ok(None)
+    }
+}
+
+impl<F: StorageFile> Filling<F> {
+    /// Writes some zeros. Room that was only allocated becomes part of the file when it is written:
+    /// in ext4 a kernel thread sees to that before a sync succeeds, and where all CPUs are busy a
+    /// commit would wait some 3 ms until it has one. Errors: of the storage.
+    fn go_on(&mut self, segment_bytes: u64) -> io::Result<()> {
+        let bytes = CHORE_BYTES.min(segment_bytes - self.at);
+        let zeros = vec![0; bytes as usize];
+        self.file.write_at(self.at, &mut [IoSlice::new(&zeros)])?;
+        self.file.sync()?;
+        self.at += bytes;
+        Ok(())
     }
 }
 

@@ -21,6 +21,7 @@ pub struct Pace {
 struct Last {
     at_ns: u64,
     records: usize,
+    kept_ns: Option<u64>,
 }
 
 /// What waits to be written.
@@ -44,8 +45,18 @@ impl Pace {
 
     /// A group is being written, of so many records.
     pub fn note_group(&mut self, now_ns: u64, records: usize) {
-        let at_ns = now_ns;
-        self.last = Some(Last { at_ns, records });
+        self.last = Some(Last {
+            at_ns: now_ns,
+            records,
+            kept_ns: None,
+        });
+    }
+
+    /// The last group is kept, for all that its publishers know by now.
+    pub fn note_kept(&mut self, now_ns: u64) {
+        if let Some(last) = &mut self.last {
+            last.kept_ns.get_or_insert(now_ns);
+        }
     }
 
     /// When the last group was written.
@@ -64,7 +75,7 @@ impl Pace {
             now_ns
         } else if now_ns < soon_ns {
             soon_ns
-        } else if pending.records >= last.enough(now_ns - soon_ns) {
+        } else if pending.records >= last.enough(now_ns) {
             now_ns
         } else {
             last.at_ns + self.sparse_interval_ns
@@ -73,9 +84,12 @@ impl Pace {
 }
 
 impl Last {
-    /// How many records are not kept waiting, `past_ns` after the next group was possible.
-    fn enough(&self, past_ns: u64) -> usize {
-        if past_ns < COMMIT_INTERVAL_NS / 2 {
+    /// How many records are not kept waiting. However long the disk took, whoever comes back begins to
+    /// do so once the last group is kept.
+    fn enough(&self, now_ns: u64) -> usize {
+        let soon_ns = self.at_ns + COMMIT_INTERVAL_NS;
+        let since_ns = self.kept_ns.map_or(soon_ns, |kept_ns| kept_ns.max(soon_ns));
+        if now_ns < since_ns + COMMIT_INTERVAL_NS / 2 {
             self.records.clamp(1, COMMIT_RECORDS_TARGET)
         } else {
             COMMIT_RECORDS_TARGET
@@ -90,17 +104,19 @@ mod tests {
     /// Records that come one by one, in microseconds.
     struct Load {
         sparse_interval_us: u64,
+        /// How long the disk takes.
+        sync_us: u64,
         arrivals: Vec<u64>,
         /// How long after its acknowledgement each is followed by another.
         again_us: Option<u64>,
     }
 
     const SPARSE_US: u64 = 6_000;
-    const SYNC_US: u64 = 200;
 
     fn open(arrivals: impl IntoIterator<Item = u64>) -> Load {
         Load {
             sparse_interval_us: SPARSE_US,
+            sync_us: 200,
             arrivals: arrivals.into_iter().collect(),
             again_us: None,
         }
@@ -143,7 +159,8 @@ mod tests {
                 groups.push((now_us, records));
                 pace.note_group(now_us * 1_000, records);
                 self.arrivals.retain(|at_us| *at_us > now_us);
-                now_us += SYNC_US;
+                now_us += self.sync_us;
+                pace.note_kept(now_us * 1_000);
                 let again_us = self.again_us.map(|again_us| now_us + again_us);
                 self.arrivals.extend(again_us.iter().cycle().take(records));
             }
@@ -198,6 +215,11 @@ mod tests {
         let one = [(0, 1), (1_000, 1), (2_000, 1), (3_000, 1)];
         check("one", in_turn(1, 300), &one);
         check("five", in_turn(5, 300), &[(0, 5), (1_000, 5), (2_000, 5)]);
+        let slow_disk = Load {
+            sync_us: 2_000,
+            ..in_turn(1, 200)
+        };
+        check("slow disk", slow_disk, &[(0, 1), (2_200, 1), (4_400, 1)]);
         let thoughtful = [(0, 1), (6_000, 1), (12_000, 1)];
         check("after some thought", in_turn(1, 3_000), &thoughtful);
         check("from afar", in_turn(1, 9_000), &[(0, 1), (9_200, 1)]);

@@ -298,8 +298,8 @@ impl<S: Storage> Catalog<S> {
         false
     }
 
-    /// The stream's head before the record at `place`, or `reached` where all between was erased; the
-    /// record itself where that is damaged, so that it is missing.
+    /// The stream's head before the record at `place`, or `reached` where that is among what the record
+    /// says was erased; the record itself where that is damaged, so that it is missing.
     pub(super) fn previous_of(
         &mut self,
         stream: &Stream,
@@ -310,7 +310,10 @@ impl<S: Storage> Catalog<S> {
         if let Held::Record(bytes) = self.record(place)?
             && let Some(record) = own_record(stream, key, &bytes)
         {
-            return Ok(record.previous.unwrap_or(reached));
+            return Ok(match record.is_erasure {
+                true => record.previous.max(reached),
+                false => record.previous,
+            });
         }
         self.damaged.insert(key, seq);
         Ok(seq)
@@ -320,8 +323,10 @@ impl<S: Storage> Catalog<S> {
 /// What a stream's cells lead to.
 struct StreamRecord<'b> {
     seq: Seq,
-    /// `None`: all before it was erased too.
-    previous: Option<Seq>,
+    /// The stream's head before all that it stands for.
+    previous: Seq,
+    /// It stands for all that was erased between the two.
+    is_erasure: bool,
     /// `None`: it was erased.
     event: Option<EventView<'b>>,
 }
@@ -330,14 +335,16 @@ fn own_record<'b>(stream: &Stream, key: StreamKey, bytes: &'b Bytes) -> Option<S
     match read_verified(bytes) {
         Ok(RecordView::Erasure(erasure)) => (erasure.key == key).then_some(StreamRecord {
             seq: erasure.seq,
-            previous: None,
+            previous: erasure.previous,
+            is_erasure: true,
             event: None,
         }),
         Ok(RecordView::Event(event)) => {
             let is_own = event.kind == stream.kind && event.stream_id() == stream.id;
             is_own.then_some(StreamRecord {
                 seq: event.seq,
-                previous: Some(event.previous),
+                previous: event.previous,
+                is_erasure: false,
                 event: Some(event),
             })
         }
@@ -345,7 +352,8 @@ fn own_record<'b>(stream: &Stream, key: StreamKey, bytes: &'b Bytes) -> Option<S
             let is_own = stream.kind == StreamKind::Project && tombstone.project == stream.id;
             is_own.then_some(StreamRecord {
                 seq: tombstone.seq,
-                previous: Some(tombstone.previous),
+                previous: tombstone.previous,
+                is_erasure: false,
                 event: None,
             })
         }

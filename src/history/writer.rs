@@ -315,9 +315,14 @@ impl<S: Storage> Writer<S> {
         self.is_roll_wanted
     }
 
-    /// Hands over an empty file, named `name`, with room for a segment.
+    /// Hands over an empty file, named `name`, with room for a segment. One is enough.
     pub fn offer_spare(&mut self, name: String, file: S::File) {
-        self.spare = Some((name, file));
+        if self.spare.is_none() {
+            self.spare = Some((name, file));
+        } else {
+            // If it stays, the next opening takes it away.
+            let _ = self.storage.unlink(&name);
+        }
     }
 
     /// Whether an `offer_spare` would be welcome.
@@ -340,6 +345,13 @@ impl<S: Storage> Writer<S> {
     pub fn poll(&mut self, now_ns: u64) -> Step {
         if let Some(retry_ns) = self.retry_ns.filter(|retry_ns| now_ns < *retry_ns) {
             return Step::Idle(Some(retry_ns));
+        }
+        if self
+            .segment
+            .as_ref()
+            .is_some_and(|segment| !segment.is_dirty)
+        {
+            self.pace.note_kept(now_ns);
         }
         let due = self.due(now_ns);
         let result = match due {

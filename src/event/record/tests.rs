@@ -152,6 +152,7 @@ fn what_is_no_event_comes_back() {
     assert_eq!(codec().decode(&out), expected);
     let erasure = ErasureView {
         key: StreamKey(u64::MAX - 1),
+        previous: Seq(2),
         seq: Seq(5),
     };
     let mut out = Vec::new();

@@ -39,7 +39,7 @@ struct SegmentCopy<F> {
     builder: IndexBuilder,
     removed: u64,
     // The last event of the user's own stream that went.
-    own_last: Option<Seq>,
+    own: Option<OwnRange>,
 }
 
 impl<F: StorageFile> Erasing<F> {
@@ -145,7 +145,7 @@ impl<F: StorageFile> SegmentCopy<F> {
             bytes: Vec::new(),
             builder: IndexBuilder::new(number),
             removed: 0,
-            own_last: None,
+            own: None,
         })
     }
 
@@ -165,7 +165,10 @@ impl<F: StorageFile> SegmentCopy<F> {
             // That they were is still told.
             (_, Found::Damage(_)) => self.put_damage(),
             (RecordFate::Gone, _) => {}
-            (RecordFate::Own(seq), _) => self.own_last = Some(seq),
+            (RecordFate::Own(range), _) => match &mut self.own {
+                Some(own) => own.last = range.last,
+                None => self.own = Some(range),
+            },
             // It says where records were that are elsewhere now.
             (
                 _,
@@ -191,9 +194,12 @@ impl<F: StorageFile> SegmentCopy<F> {
 
     /// In place of what went of the user's own stream.
     fn put_erasure(&mut self, codec: &RecordCodec, user: &str) {
-        let Some(seq) = self.own_last else { return };
-        let key = codec.stream_key(StreamKind::User, user);
-        let erasure = ErasureView { key, seq };
+        let Some(own) = self.own else { return };
+        let erasure = ErasureView {
+            key: codec.stream_key(StreamKind::User, user),
+            previous: own.previous,
+            seq: own.last,
+        };
         let start = self.bytes.len();
         codec.encode_erasure(&erasure, &mut self.bytes);
         let length = self.bytes.len() - start;
@@ -240,6 +246,14 @@ impl<F: StorageFile> SegmentCopy<F> {
     }
 }
 
+/// Events of the user's own stream, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct OwnRange {
+    /// The stream's head before the first.
+    previous: Seq,
+    last: Seq,
+}
+
 /// What becomes of something in a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RecordFate<'b> {
@@ -247,7 +261,7 @@ enum RecordFate<'b> {
     Gone,
     Kept,
     /// An event of the user's own stream.
-    Own(Seq),
+    Own(OwnRange),
     /// The user's, in a project's stream.
     Tombstone(TombstoneView<'b>),
 }
@@ -257,9 +271,13 @@ fn fate<'b>(found: &Found<'b>, user: &str, segment: &impl StorageFile) -> Record
         Found::Damage(range) => !is_blank(segment, range.clone()),
         Found::Record { view, .. } => match view {
             RecordView::Event(event) if event.user() == Some(user) => {
+                let own = OwnRange {
+                    previous: event.previous,
+                    last: event.seq,
+                };
                 return event
                     .to_tombstone()
-                    .map_or(RecordFate::Own(event.seq), RecordFate::Tombstone);
+                    .map_or(RecordFate::Own(own), RecordFate::Tombstone);
             }
             RecordView::Snapshot(snapshot) => {
                 snapshot.kind == StreamKind::User && snapshot.id == user

@@ -5,7 +5,7 @@ use super::super::segment::{index_name, segment_name};
 use super::super::sim_storage::{Faults, SimStorage};
 use super::super::storage::{StorageFile as _, read_exact};
 use super::*;
-use crate::event::{NumberedEvent, RecordBatch, Seq, Stream, StreamKind};
+use crate::event::{NumberedEvent, RecordBatch, Seq, SeqRange, Stream, StreamKind};
 use crate::history::inspect::Inspection;
 use crate::history::resume::{Outcome, ResumePoint};
 
@@ -37,12 +37,13 @@ fn room_for_a_segment_was_written_and_synced_before_it_is_handed_over() {
         let mut rig = Rig::new();
         let mut chores = Chores::new(SEGMENT_BYTES);
         let mut next = |rig: &mut Rig| {
+            let mut made = None;
+            chores.want_spare();
             loop {
-                match chores.step(&mut rig.log.catalog) {
-                    Ok(ChoreStep::Worked) => {}
-                    Ok(ChoreStep::Idle) => chores.want_spare(),
-                    Ok(ChoreStep::Spare(name, _)) => return Some(name),
-                    Err(_) => return None,
+                match chores.step(&mut rig.log.catalog).unwrap() {
+                    ChoreStep::Worked => {}
+                    ChoreStep::Idle => return made,
+                    ChoreStep::Spare(name, _) => made = Some(name),
                 }
             }
         };
@@ -55,6 +56,23 @@ fn room_for_a_segment_was_written_and_synced_before_it_is_handed_over() {
         rig.storage.set_faults(Faults::default());
         assert!(next(&mut rig).is_some());
     }
+}
+
+#[test]
+fn one_spare_is_made_however_often_it_is_asked_for() {
+    let mut rig = Rig::new();
+    let mut chores = Chores::new(SEGMENT_BYTES);
+    let mut made = 0;
+    chores.want_spare();
+    loop {
+        match chores.step(&mut rig.log.catalog).unwrap() {
+            ChoreStep::Worked if made == 0 => chores.want_spare(),
+            ChoreStep::Worked => {}
+            ChoreStep::Idle => break,
+            ChoreStep::Spare(..) => made += 1,
+        }
+    }
+    assert_eq!(made, 1);
 }
 
 /// An event of a user and of a project, in both streams.
@@ -216,6 +234,36 @@ fn an_erased_user_who_saw_some_of_it_is_told_of_no_loss_either() {
     // What an unclean stop took is still told.
     let lost = outcome(&mut rig, 15);
     assert!(matches!(lost, Outcome::Replay { lost: Some(range), .. } if range.from == Seq(14)));
+}
+
+#[test]
+fn what_retention_took_before_the_erased_is_still_told() {
+    let mut rig = Rig::new();
+    // Of the first four nothing is held.
+    rig.write("forgetme", 5..=9);
+    rig.roll();
+    rig.write("stays", 1..=1);
+    let mut chores = Chores::new(SEGMENT_BYTES);
+    chores.erase(&rig.log.catalog, "forgetme");
+    rig.do_chores(&mut chores);
+    let mut check = |seq, missing| {
+        let point = ResumePoint {
+            epoch: Some(rig.log.catalog.epoch()),
+            seq: Seq(seq),
+        };
+        let stream = Stream::user("forgetme");
+        let resumed = rig.log.catalog.resume(&stream, point, Seq(9)).unwrap();
+        let expected = Outcome::Replay {
+            missing,
+            lost: None,
+        };
+        assert_eq!(resumed.outcome, expected, "{seq}");
+    };
+    let (from, to) = (Seq(3), Seq(4));
+    check(2, Some(SeqRange { from, to }));
+    for seq in 4..=9 {
+        check(seq, None);
+    }
 }
 
 #[test]

@@ -262,6 +262,12 @@ fn a_spare_becomes_the_next_segment() {
     let file = create_spare(&rig.storage, "spare.new", SEGMENT_BYTES).unwrap();
     rig.log.writer.offer_spare("spare.new".into(), file);
     assert!(!rig.log.writer.wants_spare());
+    let second = create_spare(&rig.storage, "second.new", SEGMENT_BYTES).unwrap();
+    rig.log.writer.offer_spare("second.new".into(), second);
+    assert!(
+        rig.storage.open("second.new").is_err(),
+        "a second one is not kept"
+    );
     rig.log.writer.roll();
     rig.write("a", 4..=5);
     assert!(rig.log.writer.wants_spare());
