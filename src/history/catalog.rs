@@ -220,6 +220,11 @@ impl<S: Storage> Catalog<S> {
         self.segments.iter().map(Segment::bytes_len).sum()
     }
 
+    /// Bytes of the segment that is written.
+    pub fn newest_bytes_len(&self) -> u64 {
+        self.segments.back().map_or(0, Segment::bytes_len)
+    }
+
     /// Each segment as a whole, the oldest first; `None` where its index is missing.
     pub fn summaries(&self) -> impl Iterator<Item = (u64, Option<&Summary>)> {
         let summary = |segment: &'_ Segment<S::File>| segment.header.number;

@@ -17,7 +17,7 @@ use crate::event::{Epoch, Event, LogIdentity, NumberedEvent, RecordCodec, Stream
 use crate::history::log::{EpochRule, OpenOptions, OpenReport, open};
 use crate::history::retention::RetentionOptions;
 use crate::history::storage::{DiskStorage, Storage as _};
-use crate::history::writer::{Durability, WriterOptions};
+use crate::history::writer::{Durability, SPARE_END, WriterOptions};
 use crate::hub::keyed::Keyed;
 use crate::hub::reads::{LogOutcome, Read, ReadAnswer, ReadWhat};
 
@@ -470,4 +470,28 @@ fn a_log_can_be_closed_while_cores_still_run() {
             .report
             .is_clean
     );
+}
+
+#[test]
+fn room_for_a_segment_is_made_once_a_quarter_of_the_one_before_is_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut harness = Harness::open(folder.path(), Durability::Write);
+    let storage = DiskStorage::existing(folder.path());
+    let has_spare = || {
+        let names = storage.list().unwrap();
+        names.iter().any(|name| name.ends_with(SPARE_END))
+    };
+    harness.append("ada", "1");
+    harness.wait_until_kept();
+    // It does its chores before it takes what is asked next.
+    for _ in 0..2 {
+        harness.events_after("ada", Seq(0), None);
+    }
+    assert!(!has_spare());
+    let data = "1".repeat(SEGMENT as usize / 8);
+    for _ in 0..3 {
+        harness.append("ada", &data);
+    }
+    eventually(|| has_spare().then_some(()));
+    harness.threads.close().unwrap();
 }

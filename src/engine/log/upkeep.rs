@@ -33,6 +33,8 @@ pub(super) struct Erasure {
 /// See the module.
 pub(super) struct Upkeep<S: Storage> {
     chores: Chores<S>,
+    segment_bytes: u64,
+    is_spare_wanted: bool,
     retention: Retention,
     codec: RecordCodec,
     levels: Levels,
@@ -74,6 +76,8 @@ enum Erasing {
 
 /// How often retention looks.
 const RETENTION_INTERVAL_MS: u64 = 1_000;
+/// What part of a segment is used, one over this, when room for the next one is made.
+const SPARE_AFTER: u64 = 4;
 /// How long a chore that failed waits.
 const RETRY_MS: u64 = 500;
 
@@ -86,10 +90,10 @@ impl<S: Storage> Upkeep<S> {
         writer: Sender<ToWriter<S::File>>,
         marks: Arc<Marks>,
     ) -> Self {
-        let mut chores = Chores::new(segment_bytes);
-        chores.want_spare();
         Self {
-            chores,
+            chores: Chores::new(segment_bytes),
+            segment_bytes,
+            is_spare_wanted: true,
             retention: Retention::new(options),
             codec,
             levels,
@@ -158,6 +162,13 @@ impl<S: Storage> Upkeep<S> {
             self.retention_at_ms = now.ms() + RETENTION_INTERVAL_MS;
             self.keep_within_bounds(now, catalog)?;
         }
+        // A log that hardly grows is not made larger than it is.
+        let is_used = || catalog.newest_bytes_len() >= self.segment_bytes / SPARE_AFTER;
+        if self.is_spare_wanted && is_used() {
+            self.is_spare_wanted = false;
+            self.chores.want_spare();
+            self.has_chores = true;
+        }
         if self.has_chores {
             match self.chores.step(catalog)? {
                 ChoreStep::Idle => self.has_chores = false,
@@ -168,9 +179,9 @@ impl<S: Storage> Upkeep<S> {
         Ok(self.advance_erasing())
     }
 
-    /// A segment was begun: the one before wants an index, and the next one room.
+    /// A segment was begun: the one before wants an index, and the next one room, in time.
     pub fn handle_began(&mut self) {
-        self.chores.want_spare();
+        self.is_spare_wanted = true;
         self.has_chores = true;
     }
 
