@@ -9,9 +9,10 @@ use super::segment::{
     Found, HEADER_BYTES, HeaderError, Scanner, SegmentHeader, file_names, parse_index_name,
     parse_segment_name, segment_name,
 };
+use super::storage::SPARE_END;
 use super::storage::{Storage, StorageFile};
 use super::tail::Tail;
-use super::writer::{LogEnd, SPARE_END};
+use super::writer::LogEnd;
 use crate::event::{LogIdentity, RecordCodec, Seq};
 
 /// See the module.

@@ -12,8 +12,7 @@ use super::catalog::Catalog;
 use super::catalog::reading::known_end;
 use super::index::IndexBuilder;
 use super::segment::{HEADER_BYTES, Scanner};
-use super::storage::{Storage, StorageFile};
-use super::writer::{SPARE_END, create_spare};
+use super::storage::{SPARE_END, Storage, StorageFile, create_spare};
 use crate::limits::CHORE_BYTES;
 
 mod erasing;

@@ -230,6 +230,28 @@ impl StorageFile for DiskFile {
 /// Slices of one vectored write (`IOV_MAX` of Linux).
 const SLICES_MAX: usize = 1_024;
 
+/// Makes an empty file with room for a segment; it gets a segment's name when it is one.
+/// Errors: of the storage; then there is no file.
+pub fn create_spare<S: Storage>(storage: &S, name: &str, bytes: u64) -> io::Result<S::File> {
+    // Left over from an attempt that failed.
+    let _ = storage.unlink(name);
+    let file = storage.create(name)?;
+    if let Err(error) = file.allocate(bytes) {
+        let _ = storage.unlink(name);
+        return Err(error);
+    }
+    Ok(file)
+}
+
+/// How files end that are not part of the log yet.
+pub const SPARE_END: &str = ".new";
+
+/// Whether the storage says that there is no room.
+pub fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), QuotaExceeded | StorageFull)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

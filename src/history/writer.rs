@@ -19,7 +19,7 @@ use std::io::{self, IoSlice};
 
 use super::pace::{Pace, Pending};
 use super::segment::{HEADER_BYTES, SegmentHeader, segment_name};
-use super::storage::{Storage, StorageFile};
+use super::storage::{SPARE_END, Storage, StorageFile, create_spare, is_full};
 use crate::event::record::{MARK_BYTES, Mark};
 use crate::event::{RecordBatch, RecordCodec, RecordContent, RecordEntry, Seq};
 use crate::limits::{
@@ -783,30 +783,8 @@ fn note(progress: &mut [Progress], group: &Group, change: impl Fn(&mut Progress,
     }
 }
 
-/// Makes an empty file with room for a segment; it gets a segment's name when it is one.
-/// Errors: of the storage; then there is no file.
-pub fn create_spare<S: Storage>(storage: &S, name: &str, bytes: u64) -> io::Result<S::File> {
-    // Left over from an attempt that failed.
-    let _ = storage.unlink(name);
-    let file = storage.create(name)?;
-    if let Err(error) = file.allocate(bytes) {
-        let _ = storage.unlink(name);
-        return Err(error);
-    }
-    Ok(file)
-}
-
 /// What a segment takes at least: its header, a mark, and room for another.
 const BEGINNING_BYTES: u64 = HEADER_BYTES + 2 * MARK_BYTES as u64;
-
-/// How files end that are not part of the log yet.
-pub const SPARE_END: &str = ".new";
-
-/// Whether the storage says that there is no room.
-pub fn is_full(error: &io::Error) -> bool {
-    use io::ErrorKind::{QuotaExceeded, StorageFull};
-    matches!(error.kind(), QuotaExceeded | StorageFull)
-}
 
 #[cfg(test)]
 mod tests;

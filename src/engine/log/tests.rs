@@ -16,8 +16,9 @@ use crate::engine::mailbox::{Inbox, Wake, mesh};
 use crate::event::{Epoch, Event, LogIdentity, NumberedEvent, RecordCodec, Stream, StreamKind};
 use crate::history::log::{EpochRule, OpenOptions, OpenReport, open};
 use crate::history::retention::RetentionOptions;
+use crate::history::storage::SPARE_END;
 use crate::history::storage::{DiskStorage, Storage as _};
-use crate::history::writer::{Durability, SPARE_END, WriterOptions};
+use crate::history::writer::{Durability, WriterOptions};
 use crate::hub::keyed::Keyed;
 use crate::hub::reads::{LogOutcome, Read, ReadAnswer, ReadWhat};
 

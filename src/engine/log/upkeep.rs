@@ -14,8 +14,8 @@ use crate::event::{RecordBatch, RecordCodec};
 use crate::history::catalog::Catalog;
 use crate::history::chores::{ChoreStep, Chores};
 use crate::history::retention::{Retention, RetentionOptions, RetentionStep};
-use crate::history::storage::Storage;
-use crate::history::writer::{Levels, is_full};
+use crate::history::storage::{Storage, is_full};
+use crate::history::writer::Levels;
 use crate::hub::keyed::Key;
 use crate::hub::{LogStatus, Now};
 

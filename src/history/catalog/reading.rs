@@ -8,8 +8,8 @@ use super::{Catalog, Held, Place};
 use crate::event::RecordCodec;
 use crate::history::index::{Cell, IndexBuilder};
 use crate::history::segment::{HEADER_BYTES, Scanner, index_name, segment_name, written_end};
+use crate::history::storage::SPARE_END;
 use crate::history::storage::{Storage, StorageFile, read_exact};
-use crate::history::writer::SPARE_END;
 use crate::limits::{READ_GAP_BYTES, READ_RUN_BYTES};
 
 impl<S: Storage> Catalog<S> {

@@ -13,8 +13,8 @@ use crate::history::index::{IndexBuilder, SealedIndex};
 use crate::history::segment::{
     Found, HEADER_BYTES, Scanner, SegmentHeader, index_name, segment_name,
 };
+use crate::history::storage::SPARE_END;
 use crate::history::storage::{Storage, StorageFile, read_exact};
-use crate::history::writer::SPARE_END;
 use crate::limits::{CHORE_BYTES, RECORD_BYTES_MAX};
 
 /// One segment and the user that goes.

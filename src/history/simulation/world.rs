@@ -14,9 +14,10 @@ use crate::history::log::{EpochRule, Log, OpenError, OpenOptions, open};
 use crate::history::retention::{Retention, RetentionOptions, RetentionStep};
 use crate::history::segment::{index_name, parse_segment_name, segment_name};
 use crate::history::sim_storage::{Faults, SimStorage};
+use crate::history::storage::SPARE_END;
 use crate::history::storage::Storage as _;
 use crate::history::tail::Tail;
-use crate::history::writer::{Durability, SPARE_END, Step, WriterOptions};
+use crate::history::writer::{Durability, Step, WriterOptions};
 use crate::limits::{COMMIT_INTERVAL_NS, COMMIT_INTERVAL_SPARSE_NS};
 
 pub const CORES: usize = 2;
