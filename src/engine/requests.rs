@@ -401,29 +401,34 @@ fn terms(head: &RequestHead) -> Result<Terms, Refused> {
     })
 }
 
-// What the answer waits for; the last word counts.
+// What the answer waits for.
 fn ack(head: &RequestHead) -> Result<Ack, Refused> {
-    let mut asked = head.query_pairs().filter(|(name, _)| name == "ack");
-    asked.try_fold(Ack::Durable, |_, (_, value)| match &*value {
-        "durable" => Ok(Ack::Durable),
-        "received" => Ok(Ack::Received),
-        _ => Err(Refused::new(
-            Refusal::BadRequest,
-            "ack is neither durable nor received",
-        )),
-    })
+    asked(
+        head,
+        "ack",
+        [("durable", Ack::Durable), ("received", Ack::Received)],
+    )
 }
 
-// What becomes of known types' events of another shape; the last word counts.
+// What becomes of known types' events of another shape.
 fn strictness(head: &RequestHead) -> Result<Strictness, Refused> {
-    let mut asked = head.query_pairs().filter(|(name, _)| name == "strict");
-    asked.try_fold(Strictness::Lenient, |_, (_, value)| match &*value {
-        "0" => Ok(Strictness::Lenient),
-        "1" => Ok(Strictness::Strict),
-        _ => Err(Refused::new(
-            Refusal::BadRequest,
-            "strict is neither 0 nor 1",
-        )),
+    asked(
+        head,
+        "strict",
+        [("0", Strictness::Lenient), ("1", Strictness::Strict)],
+    )
+}
+
+// Which of two words the query has; the first where it has none. The last one counts.
+fn asked<T: Copy>(head: &RequestHead, name: &str, words: [(&str, T); 2]) -> Result<T, Refused> {
+    let mut values = head.query_pairs().filter(|(key, _)| key == name);
+    values.try_fold(words[0].1, |_, (_, value)| {
+        let word = words.iter().find(|(word, _)| *word == value);
+        word.map(|(_, meaning)| *meaning).ok_or_else(|| {
+            let [(one, _), (other, _)] = words;
+            let message = format!("{name} is neither {one} nor {other}");
+            Refused::new(Refusal::BadRequest, message)
+        })
     })
 }
 
