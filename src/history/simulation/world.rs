@@ -517,7 +517,7 @@ impl World {
         let Some(log) = &mut self.log else {
             return Ok(());
         };
-        if self.dice.u8(0..4) == 0 && log.writer.wants_spare() {
+        if self.dice.u8(0..4) == 0 {
             self.chores.want_spare();
         }
         match self.chores.step(&mut log.catalog) {
