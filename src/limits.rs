@@ -57,12 +57,17 @@ pub const READ_BYTES_PER_CORE_AND_TURN: usize = 4 * READ_BYTES_PER_TURN;
 pub const PARTIAL_TIMEOUT_MS: u64 = 10_000;
 /// Connections read in one turn: many that end at once hold up nobody's writes.
 pub const READS_PER_TURN: usize = 64;
+/// The same for those who have shown no token yet: each may cost the verification of one.
+pub const NEWCOMERS_PER_TURN: usize = 8;
 /// Connections taken from one listener in one turn.
-pub const ACCEPTS_PER_TURN: usize = 16;
+pub const ACCEPTS_PER_TURN: usize = 8;
 /// Timers handled in one turn: the deadlines of a crowd fall together.
 pub const TIMERS_PER_TURN: usize = 64;
 /// Writes in one flush before the next poll.
-pub const WRITES_PER_FLUSH: usize = 64;
+pub const WRITES_PER_FLUSH: usize = 32;
+/// Bytes in one flush before the next poll, but for the last write: viewers that catch up are sent
+/// much at a time, and live events wait for it.
+pub const WRITE_BYTES_PER_FLUSH: usize = 256 * 1024;
 /// Slices handed to one vectored write.
 pub const IOVECS_MAX: usize = 64;
 /// Bytes of consecutive frames joined into one shared chunk before it is fanned out.
@@ -162,11 +167,11 @@ pub const REPLAY_BYTES_IN_FLIGHT: usize = 256 * 1024;
 pub const REPLAY_BYTES_IN_FLIGHT_CROWDED: usize = 16 * 1024;
 /// Bytes of missed events that one core hands out in one turn, over all viewers: live traffic
 /// waits for as long as that takes.
-pub const REPLAY_BYTES_PER_TURN: usize = 64 * 1024;
+pub const REPLAY_BYTES_PER_TURN: usize = 32 * 1024;
 /// Bytes of missed events that one viewer is handed before the next one has its turn.
-pub const REPLAY_BYTES_AT_ONCE: usize = 64 * 1024;
+pub const REPLAY_BYTES_AT_ONCE: usize = 32 * 1024;
 /// Bytes of records asked of the event log at once.
-pub const READ_BYTES: usize = 256 * 1024;
+pub const READ_BYTES: usize = 64 * 1024;
 /// Reads of the event log that one core has under way; more wait.
 pub const READS_UNDER_WAY_MAX: usize = 32;
 /// Bytes of what was read that one core holds for those who want the same.

@@ -232,6 +232,14 @@ impl Connection {
         }
     }
 
+    /// Whether nobody has shown a token on it that was good.
+    pub fn is_newcomer(&self) -> bool {
+        match &self.protocol {
+            Protocol::Http(http) => http.known.is_none(),
+            Protocol::WebSocket(_) => false,
+        }
+    }
+
     /// Whether reading it would bring something to do.
     pub fn has_input(&self) -> bool {
         self.wants_read() && (self.is_readable || !self.spill.is_empty())

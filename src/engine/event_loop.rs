@@ -20,7 +20,7 @@ use crate::hub::reads::ReadAnswer;
 use crate::hub::{Action, Hub, Now};
 use crate::limits::{
     HEAD_BYTES_MAX, LETTERS_PER_TURN, READ_BYTES_PER_CORE_AND_TURN, READ_BYTES_PER_TURN,
-    READS_PER_TURN, TIMERS_PER_TURN,
+    NEWCOMERS_PER_TURN, READS_PER_TURN, TIMERS_PER_TURN,
 };
 use crate::wire::{Endpoints, Inflater, OriginPolicy};
 
@@ -96,6 +96,9 @@ pub struct Core {
     due: VecDeque<Timer>,
     // Connections with input that no further edge will tell of.
     pub(super) ready: VecDeque<Key>,
+    // The same of those who have shown no token yet: their requests are dear, and a crowd of them
+    // comes at once.
+    newcomers: VecDeque<Key>,
     // TLS handshakes, which have a list of their own.
     pub(super) handshakes: Handshakes,
     // Publishers' connections whose next event waits for room.
@@ -216,6 +219,7 @@ impl Core {
             wheel: Wheel::new(TICK_MS, WHEEL_SLOTS),
             due: VecDeque::new(),
             ready: VecDeque::new(),
+            newcomers: VecDeque::new(),
             handshakes: Handshakes::new(stats.len()),
             stalled: VecDeque::new(),
             busy: VecDeque::new(),
@@ -258,6 +262,7 @@ impl Core {
             self.accept_ready(now);
             self.serve_handshakes(now);
             self.serve_ready(now);
+            self.serve_newcomers(now);
             self.serve_busy(now);
             has_mail_left = self.handle_letters(now);
             self.handle_timers(now);
@@ -290,11 +295,14 @@ impl Core {
             && connection.has_input()
             && !std::mem::replace(&mut connection.is_ready, true)
         {
-            if connection.transport.is_handshaking() {
-                self.handshakes.ready.push_back(key);
+            let ready = if connection.transport.is_handshaking() {
+                &mut self.handshakes.ready
+            } else if connection.is_newcomer() {
+                &mut self.newcomers
             } else {
-                self.ready.push_back(key);
-            }
+                &mut self.ready
+            };
+            ready.push_back(key);
         }
     }
 
@@ -306,6 +314,7 @@ impl Core {
     fn timeout(&mut self, now: Now, has_mail_left: bool) -> Option<Duration> {
         let is_busy = has_mail_left
             || !self.ready.is_empty()
+            || !self.newcomers.is_empty()
             || !self.due.is_empty()
             || self.doors.iter().any(|entrance| entrance.is_ready)
             || !self.handshakes.ready.is_empty()
@@ -404,10 +413,23 @@ impl Core {
             let Some(key) = self.ready.pop_front() else {
                 return;
             };
-            if let Some(connection) = self.connections.find_mut(key) {
-                connection.is_ready = false;
-                self.serve(now, key);
-            }
+            self.serve_listed(now, key);
+        }
+    }
+
+    fn serve_newcomers(&mut self, now: Now) {
+        for _ in 0..self.newcomers.len().min(NEWCOMERS_PER_TURN) {
+            let Some(key) = self.newcomers.pop_front() else {
+                return;
+            };
+            self.serve_listed(now, key);
+        }
+    }
+
+    fn serve_listed(&mut self, now: Now, key: Key) {
+        if let Some(connection) = self.connections.find_mut(key) {
+            connection.is_ready = false;
+            self.serve(now, key);
         }
     }
 

@@ -1,5 +1,5 @@
 //! The last step of a turn: writing. Reading only marked connections; here each gets one vectored
-//! write, users in turn, and after so many writes the next poll has its say.
+//! write, users in turn, and after so many writes or bytes the next poll has its say.
 
 use std::io::{self, IoSlice};
 
@@ -7,14 +7,14 @@ use crate::counters::Stage;
 use crate::hub::Now;
 use crate::hub::keyed::Key;
 use crate::hub::outbox::Outbox;
-use crate::limits::{IOVECS_MAX, WRITES_PER_FLUSH};
+use crate::limits::{IOVECS_MAX, WRITE_BYTES_PER_FLUSH, WRITES_PER_FLUSH};
 
 use super::connection::{Connection, HttpState, Protocol, WebSocket};
 use super::event_loop::Core;
 use super::transport::{Transport, Written};
 
 impl Core {
-    /// Writes to at most `WRITES_PER_FLUSH` connections.
+    /// Writes to at most `WRITES_PER_FLUSH` connections, and about `WRITE_BYTES_PER_FLUSH`.
     pub(super) fn flush(&mut self, now: Now) {
         for _ in 0..self.answered.len() {
             let Some(key) = self.answered.pop_front() else {
@@ -22,11 +22,15 @@ impl Core {
             };
             self.write_answer(key);
         }
+        let mut bytes_left = WRITE_BYTES_PER_FLUSH;
         for _ in 0..WRITES_PER_FLUSH {
             let Some(peer) = self.hub.peers_mut().poll_dirty() else {
                 return;
             };
-            self.write_peer(now, peer);
+            bytes_left = bytes_left.saturating_sub(self.write_peer(now, peer));
+            if bytes_left == 0 {
+                return;
+            }
         }
     }
 
@@ -52,9 +56,10 @@ impl Core {
         }
     }
 
-    fn write_peer(&mut self, now: Now, peer: Key) {
+    // Returns how many bytes the kernel took.
+    fn write_peer(&mut self, now: Now, peer: Key) -> usize {
         let Some(found) = self.hub.peers().find(peer) else {
-            return;
+            return 0;
         };
         let key = found.connection;
         let Some(connection) = self
@@ -62,17 +67,19 @@ impl Core {
             .find_mut(key)
             .filter(|connection| !connection.is_blocked)
         else {
-            return;
+            return 0;
         };
         let written = write_outbox(&mut connection.transport, found.outbox());
         let counters = &self.stats.counters;
         counters.writes.add(1);
         let Ok(written) = written else {
-            return self.remove(key);
+            self.remove(key);
+            return 0;
         };
         connection.is_blocked = written.is_blocked;
         counters.writes_blocked.add(u64::from(written.is_blocked));
         self.handle_written(now, peer, key, written.bytes);
+        written.bytes
     }
 
     fn handle_written(&mut self, now: Now, peer: Key, key: Key, written: usize) {

@@ -5,6 +5,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 
 use tracing::{error, info, warn};
@@ -42,6 +43,8 @@ pub(super) struct Reader<S: Storage> {
 
 /// How long those who ask hold up the chores, unless too many segments wait for them.
 const CHORE_INTERVAL_MS: u64 = 100;
+/// How long it works on end where a core may want the CPU, in nanoseconds.
+const WORK_ON_END_NS: u64 = 100_000;
 /// How long a full mailbox is waited for.
 const FULL_MAILBOX_MS: u64 = 1;
 
@@ -70,7 +73,14 @@ impl<S: Storage> Reader<S> {
 
     /// Reads until nobody can ask any more.
     pub fn run(mut self, clock: Clock) {
+        let mut gave_way_ns = clock.now().monotonic_ns;
         loop {
+            let now_ns = clock.now().monotonic_ns;
+            if now_ns.saturating_sub(gave_way_ns) >= WORK_ON_END_NS {
+                // A core that wants this CPU would wait for it until the scheduler's next tick, 4 ms.
+                thread::yield_now();
+                gave_way_ns = now_ns;
+            }
             let is_silent = match self.inbox.recv_timeout(self.pause(clock.now())) {
                 Ok(mail) => {
                     self.handle_mail(mail);
