@@ -19,8 +19,8 @@ use crate::hub::mail::{Answer, Mail};
 use crate::hub::reads::ReadAnswer;
 use crate::hub::{Action, Hub, Now};
 use crate::limits::{
-    HEAD_BYTES_MAX, LETTERS_PER_TURN, READ_BYTES_PER_CORE_AND_TURN, READ_BYTES_PER_TURN,
-    NEWCOMERS_PER_TURN, READS_PER_TURN, TIMERS_PER_TURN,
+    HEAD_BYTES_MAX, LETTERS_PER_TURN, NEWCOMERS_PER_TURN, READ_BYTES_PER_CORE_AND_TURN,
+    READ_BYTES_PER_TURN, READS_PER_TURN, TIMERS_PER_TURN,
 };
 use crate::wire::{Endpoints, Inflater, OriginPolicy};
 

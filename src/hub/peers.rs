@@ -227,12 +227,22 @@ impl Peers {
         }
     }
 
+    // Most connections of a user come with one token: what it says is kept once.
+    fn shared_claims(&self, claims: Rc<Claims>) -> Rc<Claims> {
+        let latest = self.users.viewers(&claims.sub).last();
+        let known = latest.and_then(|viewer| self.find(*viewer));
+        let known = known.map(|peer| &peer.details.claims);
+        known
+            .filter(|known| **known == claims)
+            .map_or(claims, Rc::clone)
+    }
+
     /// Takes a connection in, its 101 first in the outbox.
     pub fn insert(&mut self, now: Now, arrival: Arrival, role: Role, next_ping_ms: u64) -> Key {
         let user = self.users.handle_connect(&arrival.claims.sub);
         let is_viewer = matches!(role, Role::Viewer(_));
         let details = Box::new(Details {
-            claims: arrival.claims,
+            claims: self.shared_claims(arrival.claims),
             id: arrival.id,
             remote: arrival.remote,
             connected_wall_ms: now.wall_ms,
@@ -672,7 +682,9 @@ fn counted_role(is_viewer: bool) -> CountedRole {
 
 #[cfg(test)]
 mod tests {
-    use crate::hub::rig::{OUTBOX_BYTES_MAX, Rig, event};
+    use std::rc::Rc;
+
+    use crate::hub::rig::{Client, OUTBOX_BYTES_MAX, Rig, event};
 
     #[test]
     fn lag_is_said_once_past_half_the_bound_and_once_when_all_is_read() {
@@ -715,6 +727,20 @@ mod tests {
         let peers = rig.hub().peers_mut();
         assert!(peers.take_timer(now, viewer.key));
         assert!(!peers.take_timer(now, viewer.key));
+    }
+
+    #[test]
+    fn what_one_token_says_is_kept_once_for_its_user() {
+        let mut rig = Rig::new();
+        let mut is_shared = |user: &str, second: &[&str]| {
+            let viewers = [rig.viewer(user, &[]), rig.viewer(user, second)];
+            let peers = rig.hub().peers();
+            let claims = |viewer: Client| peers.find(viewer.key).map(|peer| &peer.details.claims);
+            let [first, second] = viewers.map(|viewer| claims(viewer).expect("it is there"));
+            Rc::ptr_eq(first, second)
+        };
+        assert!(is_shared("ada", &[]));
+        assert!(!is_shared("bob", &["7"]), "another token");
     }
 
     #[test]
