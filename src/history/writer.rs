@@ -177,6 +177,8 @@ pub struct Writer<S: Storage> {
     synced_ns: u64,
     retry_ns: Option<u64>,
     is_roll_wanted: bool,
+    // Segments so far.
+    begun: u64,
     failure: Option<io::Error>,
     stats: WriterStats,
 }
@@ -263,6 +265,7 @@ impl<S: Storage> Writer<S> {
             synced_ns: 0,
             retry_ns: None,
             is_roll_wanted: false,
+            begun: 0,
             failure: None,
             stats: WriterStats::default(),
         }
@@ -315,10 +318,12 @@ impl<S: Storage> Writer<S> {
         self.is_roll_wanted
     }
 
-    /// Hands over an empty file, named `name`, with room for a segment. One is enough.
+    /// Hands over an empty file, named `name`, with room for a segment that is filled with zeros. One
+    /// is enough. The first segment, whose room was not filled, is left for it at once.
     pub fn offer_spare(&mut self, name: String, file: S::File) {
         if self.spare.is_none() {
             self.spare = Some((name, file));
+            self.is_roll_wanted |= self.begun == 1;
         } else {
             // If it stays, the next opening takes it away.
             let _ = self.storage.unlink(&name);
@@ -581,6 +586,7 @@ impl<S: Storage> Writer<S> {
             is_marked: true,
         });
         self.is_roll_wanted = false;
+        self.begun += 1;
         Ok(())
     }
 

@@ -256,7 +256,7 @@ fn a_full_segment_is_followed_by_another() {
 }
 
 #[test]
-fn a_spare_becomes_the_next_segment() {
+fn a_spare_is_the_next_segment_and_the_first_one_is_left_for_it_at_once() {
     let mut rig = Rig::new();
     rig.write("a", 1..=3);
     let file = create_spare(&rig.storage, "spare.new", SEGMENT_BYTES).unwrap();
@@ -268,9 +268,15 @@ fn a_spare_becomes_the_next_segment() {
         rig.storage.open("second.new").is_err(),
         "a second one is not kept"
     );
-    rig.log.writer.roll();
     rig.write("a", 4..=5);
     assert!(rig.log.writer.wants_spare());
+    let third = create_spare(&rig.storage, "third.new", SEGMENT_BYTES).unwrap();
+    rig.log.writer.offer_spare("third.new".into(), third);
+    rig.write("a", 6..=7);
+    assert!(
+        !rig.log.writer.wants_spare(),
+        "this one goes on until it is full"
+    );
     assert!(
         !rig.storage
             .list()
@@ -278,7 +284,7 @@ fn a_spare_becomes_the_next_segment() {
             .contains(&"spare.new".to_owned())
     );
     let mut rig = rig.again(SimStorage::power_cut);
-    assert_eq!(rig.seqs("a"), [1, 2, 3, 4, 5]);
+    assert_eq!(rig.seqs("a"), [1, 2, 3, 4, 5, 6, 7]);
 }
 
 #[test]
