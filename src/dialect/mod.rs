@@ -11,7 +11,6 @@ mod command;
 mod connect;
 mod cursor;
 mod encode;
-mod json;
 mod keen;
 mod message;
 mod observatory;
@@ -20,6 +19,8 @@ mod replay;
 mod resume;
 mod stream_name;
 mod strict;
+
+use crate::event::json;
 
 pub use command::{
     Command, CommandError, Complaint, FiltersError, MessageId, Subscribe, TokenText, Unsubscribe,

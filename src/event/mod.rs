@@ -9,6 +9,7 @@ pub mod body;
 #[expect(clippy::module_inception, reason = "the module is about this one noun")]
 mod event;
 pub mod filter;
+pub mod json;
 pub mod known;
 pub mod parse;
 pub mod record;

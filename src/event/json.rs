@@ -1,19 +1,20 @@
 //! Writes JSON straight into the caller's buffer: strings, numbers, objects, arrays. Allocates
-//! nothing besides that buffer. Lacks any check of what the caller nests: it is driven by
-//! `encode`, `message` and `publisher` alone. Source: RFC 8259 §7 for the escapes.
+//! nothing besides that buffer. Lacks any check of what the caller nests. Whatever leaves for a
+//! client is written by it: the envelopes of `dialect`, the trees of `agents`.
+//! Source: RFC 8259 §7 for the escapes.
 
 use std::fmt;
 use std::io::Write;
 
 /// Appends `text` as a JSON string, quotes included.
-pub(super) fn push_string(text: &str, out: &mut Vec<u8>) {
+pub fn push_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     push_escaped(text, out);
     out.push(b'"');
 }
 
 /// Appends `text` as the inside of a JSON string. What needs no escape is copied in whole runs.
-pub(super) fn push_escaped(text: &str, out: &mut Vec<u8>) {
+pub fn push_escaped(text: &str, out: &mut Vec<u8>) {
     let bytes = text.as_bytes();
     let mut copied = 0;
     // Ids rarely hold anything to escape: the search over all bytes vectorises, and one copy ends it.
@@ -30,17 +31,17 @@ pub(super) fn push_escaped(text: &str, out: &mut Vec<u8>) {
 }
 
 /// Appends an integer in decimal.
-pub(super) fn push_integer(value: impl itoa::Integer, out: &mut Vec<u8>) {
+pub fn push_integer(value: impl itoa::Integer, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// Appends the display of `value` as a JSON string; it holds nothing to escape.
-pub(super) fn push_plain(value: impl fmt::Display, out: &mut Vec<u8>) {
+pub fn push_plain(value: impl fmt::Display, out: &mut Vec<u8>) {
     write!(out, "\"{value}\"").expect("a Vec takes all bytes");
 }
 
 /// Appends `[…]`, each item written by `push_item`.
-pub(super) fn push_array<T>(
+pub fn push_array<T>(
     items: impl IntoIterator<Item = T>,
     out: &mut Vec<u8>,
     mut push_item: impl FnMut(T, &mut Vec<u8>),
@@ -57,14 +58,14 @@ pub(super) fn push_array<T>(
 
 /// A JSON object under construction; [`Object::close`] ends it.
 #[must_use]
-pub(super) struct Object<'o> {
+pub struct Object<'o> {
     out: &'o mut Vec<u8>,
     is_empty: bool,
 }
 
 impl<'o> Object<'o> {
     /// Appends the opening brace.
-    pub(super) fn open(out: &'o mut Vec<u8>) -> Self {
+    pub fn open(out: &'o mut Vec<u8>) -> Self {
         out.push(b'{');
         Self {
             out,
@@ -74,7 +75,7 @@ impl<'o> Object<'o> {
 
     /// Starts a member and hands out the buffer, to which its value is to be appended.
     /// `name` is one of ours and holds nothing to escape.
-    pub(super) fn member(&mut self, name: &'static str) -> &mut Vec<u8> {
+    pub fn member(&mut self, name: &'static str) -> &mut Vec<u8> {
         debug_assert!(!name.bytes().any(needs_escape));
         self.separate();
         self.out.push(b'"');
@@ -84,23 +85,25 @@ impl<'o> Object<'o> {
     }
 
     /// As [`Self::member`], with a name that `push_name` writes (as a string, quotes included).
-    pub(super) fn member_named(&mut self, push_name: impl FnOnce(&mut Vec<u8>)) -> &mut Vec<u8> {
+    pub fn member_named(&mut self, push_name: impl FnOnce(&mut Vec<u8>)) -> &mut Vec<u8> {
         self.separate();
         push_name(self.out);
         self.out.push(b':');
         self.out
     }
 
-    pub(super) fn string(&mut self, name: &'static str, value: &str) {
+    /// Appends a member whose value is a string.
+    pub fn string(&mut self, name: &'static str, value: &str) {
         push_string(value, self.member(name));
     }
 
-    pub(super) fn integer(&mut self, name: &'static str, value: impl itoa::Integer) {
+    /// Appends a member whose value is an integer.
+    pub fn integer(&mut self, name: &'static str, value: impl itoa::Integer) {
         push_integer(value, self.member(name));
     }
 
     /// Appends the closing brace.
-    pub(super) fn close(self) {
+    pub fn close(self) {
         self.out.push(b'}');
     }
 
