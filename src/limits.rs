@@ -185,9 +185,102 @@ pub const REPLAY_LOOKED_AT_MAX: usize = 10_000;
 /// `replay` messages of one viewer that wait for the one before.
 pub const REPLAYS_WAITING_MAX: usize = 100;
 
+/// States of streams that a core keeps; past it those that nobody needs are let go of.
+pub const STATES_MAX: usize = 20_000;
+/// Agents and conversations in all of them, likewise.
+pub const STATE_ENTRIES_MAX: usize = 200_000;
+/// States that a core loads at one time; more wait.
+pub const STATES_LOADING_MAX: usize = 16;
+/// Bytes of records asked of the event log at once for a state.
+pub const STATE_READ_BYTES: usize = 64 * 1024;
+/// Events that a core takes into states in one turn while it loads them: about a millisecond.
+pub const STATE_EVENTS_PER_TURN: usize = 512;
+/// Milliseconds until the event log is asked again for what it could not give.
+pub const STATE_READ_RETRY_MS: u64 = 500;
+/// Events of one stream that are noted while its state is loaded; past it they are read as well.
+pub const STATE_TAIL_EVENTS_MAX: usize = 2_048;
+/// Bytes of these.
+pub const STATE_TAIL_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of events that wait for the state of one stream, above which its publishers do.
+pub const HELD_PER_STATE_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of events that wait for states on one core, above which all publishers do.
+pub const STATE_HELD_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of events after which a state is written down, unless it takes more itself.
+pub const STATE_SNAPSHOT_BYTES_MIN: usize = 256 * 1024;
+/// Bytes of events that are rather read again than written down in a state that is let go of.
+pub const STATE_REREAD_BYTES: usize = 32 * 1024;
+
+/// Bytes that the server may add to an event's `data`: a copy of the producer's resource limits is
+/// part of it.
+pub const ENRICHMENT_BYTES_MAX: usize = EVENT_BYTES_MAX;
+/// Bytes of an agent's path in its tree, as JSON; a longer one is not added to its event. A producer
+/// with a long chain of agents would have the log keep a multiple of what it sends.
+pub const TREE_PATH_BYTES_MAX: usize = 64 * 1024;
+const _: () = assert!(TREE_PATH_BYTES_MAX + 1024 <= ENRICHMENT_BYTES_MAX);
+
+/// Conversations of one stream that are remembered.
+pub const CONVERSATIONS_MAX: usize = 4_096;
+/// Bytes of a conversation's id; events with a longer one are nobody's conversation.
+pub const CONVERSATION_ID_BYTES_MAX: usize = 256;
+/// Sessions of one stream whose uses of tools are remembered until a conversation is known of them.
+pub const TOOL_SESSIONS_WAITING_MAX: usize = 256;
+/// Conversations in one answer.
+pub const CONVERSATIONS_PER_ANSWER_MAX: usize = 1_000;
+/// Conversations in one answer where the question does not say.
+pub const CONVERSATIONS_USUAL: usize = 100;
+
+/// Questions of one viewer about conversations and projects that are not answered.
+pub const QUESTIONS_PER_VIEWER_MAX: u8 = 8;
+/// Questions that one core has not answered for others or itself.
+pub const QUESTIONS_OPEN_MAX: usize = 1_024;
+/// Milliseconds that a viewer waits for an answer: streams may have to be read from the log.
+pub const QUESTION_TIMEOUT_MS: u64 = 30_000;
+/// Ends of conversations that a core infers in one turn.
+pub const SILENCES_PER_TURN: usize = 64;
+
+/// Bytes of records that the event log counts at once for one question.
+pub const COUNT_READ_BYTES: usize = 1024 * 1024;
+/// Questions for which one core has the event log count at one time; more wait, in turns.
+pub const COUNTS_UNDER_WAY_MAX: usize = 2;
+/// Milliseconds of a project's past that are counted in memory.
+pub const ACTIVITY_MS: i64 = 24 * 60 * 60 * 1_000;
+/// Milliseconds by which an event's time may be ahead and still be counted in memory.
+pub const ACTIVITY_AHEAD_MS: i64 = 60 * 60 * 1_000;
+/// Types that are counted one by one; the rest is counted together.
+pub const ACTIVITY_TYPES_MAX: usize = 64;
+/// Counts of one stream that are kept to the millisecond, and as many to the minute.
+pub const ACTIVITY_CELLS_MAX: usize = 8 * 1024;
+/// Parts of a time range in which activity is told.
+pub const ACTIVITY_BUCKETS: usize = 60;
+
+/// Bytes of one message about trees of agents.
+pub const TREE_MESSAGE_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of the trees in it: its envelope, its roll-ups and the sessions that it names come beside
+/// them.
+pub const TREE_BYTES_MAX: usize = TREE_MESSAGE_BYTES_MAX - 8 * 1024;
+/// Levels below the topmost node that a tree shows. Each is two of JSON, and with those of a message
+/// around it and of a node's own members all are within 127: serde_json reads no more.
+pub const TREE_DEPTH_SHOWN_MAX: usize = 60;
+/// Bytes of the sessions, as JSON, that are remembered as updated last in a tree.
+pub const TREE_UPDATED_BYTES_MAX: usize = 4 * 1024;
+/// Bytes, beside as many as the tree has, of the way to its present state that is kept for patches.
+pub const TREE_LOG_BYTES_MIN: usize = 8 * 1024;
+/// Milliseconds between two messages about one tree to one viewer, and between two looks at what has
+/// changed in a user's trees.
+pub const TREE_INTERVAL_MS: u64 = 100;
+/// Bytes of messages about trees that one core makes in one turn, unless a viewer begins with more:
+/// live traffic waits for as long as that takes.
+pub const TREE_BYTES_PER_TURN: usize = 512 * 1024;
+/// `get_agent_tree` messages of one viewer that wait to be answered.
+pub const TREE_QUESTIONS_WAITING_MAX: usize = 100;
+
 /// Bytes of one record of the event log: enrichment may double an event.
 pub const RECORD_BYTES_MAX: usize = 4 * 1024 * 1024;
-const _: () = assert!(RECORD_BYTES_MAX >= 2 * EVENT_BYTES_MAX + ENVELOPE_BYTES_MAX);
+const _: () =
+    assert!(RECORD_BYTES_MAX >= EVENT_BYTES_MAX + ENRICHMENT_BYTES_MAX + ENVELOPE_BYTES_MAX);
+/// Bytes of a snapshot that one record holds; a larger one is cut.
+pub const SNAPSHOT_PART_BYTES: usize = 1024 * 1024;
+const _: () = assert!(RECORD_BYTES_MAX >= SNAPSHOT_PART_BYTES + ENVELOPE_BYTES_MAX);
 
 /// Bytes of one segment of the event log.
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
@@ -230,10 +323,27 @@ pub const WRITE_RETRY_NS: u64 = 500_000_000;
 /// Seqs that the event log reserves ahead of the highest that was given.
 pub const SEQS_RESERVED: u64 = 1024 * 1024;
 
-// A frame of the largest event fits twice into the smallest outbox bound that `config` accepts.
-const _: () = assert!(OUTBOX_BYTES_MIN >= 2 * (EVENT_BYTES_MAX + ENVELOPE_BYTES_MAX));
-/// The smallest `limits.outbox_bytes_max` that a configuration may ask for, in bytes.
-pub const OUTBOX_BYTES_MIN: usize = 2 * (EVENT_BYTES_MAX + ENVELOPE_BYTES_MAX);
+/// Bytes of the longest frame: an event with all that enrichment adds.
+pub const FRAME_BYTES_MAX: usize = EVENT_BYTES_MAX + ENRICHMENT_BYTES_MAX + ENVELOPE_BYTES_MAX;
+/// The smallest `limits.outbox_bytes_max` that a configuration may ask for, in bytes: the longest
+/// frame, and about an event on top of it.
+pub const OUTBOX_BYTES_MIN: usize = 3 * 1024 * 1024;
+const _: () = assert!(OUTBOX_BYTES_MIN >= FRAME_BYTES_MAX + EVENT_BYTES_MAX / 2);
+/// Bytes of an agent's purpose that are kept and shown.
+pub const AGENT_PURPOSE_BYTES_MAX: usize = 1024;
+/// Bytes of any other text of an agent that are kept and shown.
+pub const AGENT_TEXT_BYTES_MAX: usize = 256;
+/// Changed files of an agent that are kept and shown.
+pub const AGENT_FILES_MAX: usize = 32;
+/// Bytes of their paths.
+pub const AGENT_FILES_BYTES_MAX: usize = 2 * 1024;
+/// Claims on one agent, of spawns that name its parent, that are remembered, the latest: what one
+/// counts for when a later one is refused.
+pub const AGENT_CLAIMS_MAX: usize = 4;
+/// Refused claims on one user's agents that are remembered, should they become possible. Each is
+/// looked at anew when an agent gets another parent.
+pub const AGENT_CLAIMS_REFUSED_MAX: usize = 32;
+
 const _: () = assert!(BODY_BYTES_MAX >= EVENT_BYTES_MAX);
 const _: () = assert!(SEGMENT_BYTES >= 2 * RECORD_BYTES_MAX as u64 && SEGMENT_BYTES < 1 << 31);
 // What was read waits for its reader, however many read at once.
@@ -242,10 +352,21 @@ const _: () = assert!(READS_HELD_MAX >= READS_UNDER_WAY_MAX);
 const _: () = assert!(REPLAY_BYTES_IN_FLIGHT <= OUTBOX_BYTES_MIN / 4);
 const _: () = assert!(COMMIT_INTERVAL_SPARSE_NS >= COMMIT_INTERVAL_NS);
 // Nor does the largest one that was missed, on top of those, close a viewer.
-const _: () =
-    assert!(REPLAY_BYTES_IN_FLIGHT + EVENT_BYTES_MAX + ENVELOPE_BYTES_MAX < OUTBOX_BYTES_MIN);
+const _: () = assert!(REPLAY_BYTES_IN_FLIGHT + FRAME_BYTES_MAX < OUTBOX_BYTES_MIN);
 const _: () = assert!(COMMIT_BYTES_MAX >= COMMIT_BYTES_TARGET as u64);
-const _: () = assert!(MAIL_BYTES_PENDING_MAX >= 2 * CHUNK_BYTES_TARGET + EVENT_BYTES_MAX);
+const _: () = assert!(MAIL_BYTES_PENDING_MAX >= 2 * CHUNK_BYTES_TARGET + FRAME_BYTES_MAX);
+// A single file is always shown.
+const _: () = assert!(AGENT_FILES_BYTES_MAX >= AGENT_TEXT_BYTES_MAX);
 const _: () = assert!(LOG_PATIENCE_MS > ADMISSION_PATIENCE_MS);
+// A message about trees finds room in an outbox that is low.
+const _: () = assert!(TREE_MESSAGE_BYTES_MAX + REPLAY_BYTES_IN_FLIGHT / 2 < OUTBOX_BYTES_MIN);
+const _: () = assert!(TREE_BYTES_PER_TURN >= TREE_MESSAGE_BYTES_MAX);
 // A head may still be on its way when the handshake has used up its time.
 const _: () = assert!(TLS_HANDSHAKE_TIMEOUT_MS < HEAD_TIMEOUT_MS);
+// The root's session and the one touched last are named, and a list; an escape takes six bytes.
+const _: () = assert!(
+    TREE_BYTES_MAX + TREE_UPDATED_BYTES_MAX + 2 * 6 * SESSION_ID_BYTES_MAX + 1024
+        <= TREE_MESSAGE_BYTES_MAX
+);
+// The topmost node is the fifth in a patch of the whole tree, and a node's lists are two within it.
+const _: () = assert!(5 + 2 * TREE_DEPTH_SHOWN_MAX + 2 <= 127);

@@ -1,8 +1,9 @@
 //! Records of one core on their way to the log's writer: encoded where they arise, so that the
 //! writer only copies bytes.
 
-use super::record::{NumberedEvent, RecordCodec, RecordView, StreamKey, Unstorable};
+use super::record::{NumberedEvent, RecordCodec, RecordView, SnapshotPart, StreamKey, Unstorable};
 use super::{Seq, Stream, StreamKind};
+use crate::limits::SNAPSHOT_PART_BYTES;
 
 /// Encoded records, one after the other, and where each is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub enum RecordContent {
     Event(StreamKey, Seq),
     /// A decision about tokens.
     Revocation,
-    /// A snapshot, under the stream's key for snapshots.
+    /// Part of a snapshot, under the stream's key for it.
     Snapshot(StreamKey, Seq),
 }
 
@@ -70,19 +71,35 @@ impl RecordBatch {
         Ok(())
     }
 
-    /// Adds what a stream's events up to `seq` led to, opaque here. Errors: `TooLong`.
+    /// Adds what a stream's events up to `seq` led to, opaque here: as several records where it has
+    /// more than `SNAPSHOT_PART_BYTES`. Returns how many.
+    /// Errors: `TooLong`, not for an id that the parser let through.
     pub fn push_snapshot(
         &mut self,
         codec: &RecordCodec,
         stream: &Stream,
         seq: Seq,
         payload: &[u8],
-    ) -> Result<(), Unstorable> {
-        let start = self.bytes.len();
-        codec.encode_snapshot(stream, seq, payload, &mut self.bytes)?;
-        let key = codec.snapshot_key(stream.kind, &stream.id);
-        self.note(RecordContent::Snapshot(key, seq), start);
-        Ok(())
+    ) -> Result<u64, Unstorable> {
+        let count = payload.len().div_ceil(SNAPSHOT_PART_BYTES).max(1) as u32;
+        let checksum = match count {
+            1 => SnapshotPart::WHOLE.checksum,
+            _ => crc32c::crc32c(payload),
+        };
+        for index in (0..count).rev() {
+            let rest = &payload[index as usize * SNAPSHOT_PART_BYTES..];
+            let bytes = &rest[..rest.len().min(SNAPSHOT_PART_BYTES)];
+            let start = self.bytes.len();
+            let part = SnapshotPart {
+                index,
+                count,
+                checksum,
+            };
+            codec.encode_snapshot(stream, seq, part, bytes, &mut self.bytes)?;
+            let key = codec.snapshot_key(stream.kind, &stream.id, index);
+            self.note(RecordContent::Snapshot(key, seq), start);
+        }
+        Ok(u64::from(count))
     }
 
     /// Adds a copy of a record that was read, as one of `codec`'s, but not of a mark; tells whether it
@@ -101,7 +118,7 @@ impl RecordBatch {
             RecordView::Erasure(erasure) => RecordContent::Event(erasure.key, erasure.seq),
             RecordView::Revocation(_) => RecordContent::Revocation,
             RecordView::Snapshot(snapshot) => {
-                let key = codec.snapshot_key(snapshot.kind, snapshot.id);
+                let key = codec.snapshot_key(snapshot.kind, snapshot.id, snapshot.part.index);
                 RecordContent::Snapshot(key, snapshot.seq)
             }
             RecordView::Tombstone(tombstone) => {

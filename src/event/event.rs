@@ -5,6 +5,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use compact_str::CompactString;
+use serde::{Deserialize, Serialize};
 
 /// An immutable fact, as a producer published it and after validation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +92,9 @@ impl Dialect {
 /// Multiples of `LEVEL_STEP` are levels: no event has one. A stream whose last number is not known
 /// goes on above a level that is known to be above it, and a viewer of such a stream is told the
 /// level as its head. So a cursor at a level never stands for an event that could have been lost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 pub struct Seq(pub u64);
 
 impl Seq {

@@ -24,5 +24,5 @@ pub use event::{Dialect, Epoch, Event, Partition, Seq, SeqRange, Stream, StreamK
 pub use filter::{EventKeys, Filter, FilterError, SubscriptionKey};
 pub use known::{Known, KnownType, ShapeError};
 pub use parse::{Parsed, Parser};
-pub use record::{LogIdentity, NumberedEvent, RecordCodec, StoredEvent, StreamKey};
+pub use record::{LogIdentity, NumberedEvent, RecordCodec, SnapshotPart, StoredEvent, StreamKey};
 pub use rejection::{Rejection, RejectionCode};

@@ -19,6 +19,8 @@
 //! that it does not know: a minor version may add both. The secret keeps what a producer can put
 //! into an event from ever passing for a record.
 
+mod snapshot;
+
 use std::hash::Hasher as _;
 
 use bytes::Bytes;
@@ -29,6 +31,8 @@ use thiserror::Error;
 
 use super::{Epoch, Event, Seq, Stream, StreamKind};
 use crate::limits::RECORD_BYTES_MAX;
+
+pub use snapshot::{SnapshotPart, SnapshotView};
 
 /// What tells one log's records from all other bytes. Drawn at random; the secret is never told
 /// outside and stays the same through all epochs of a log.
@@ -152,19 +156,6 @@ pub struct EventView<'b> {
     /// See [`Event::data`].
     pub data: &'b [u8],
     fields: Fields<'b>,
-}
-
-/// A snapshot's record, read in place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SnapshotView<'b> {
-    /// Whether it is of a user or of a project.
-    pub kind: StreamKind,
-    /// Whose it is.
-    pub id: &'b str,
-    /// All events up to this seq of the stream are in it.
-    pub seq: Seq,
-    /// Opaque.
-    pub payload: &'b [u8],
 }
 
 /// A tombstone's record, read in place. It stands for a project's copy of an event, and says nothing
@@ -325,9 +316,14 @@ impl RecordCodec {
         self.key(kind as u8, id)
     }
 
-    /// What stands for a stream's snapshots in the indices.
-    pub fn snapshot_key(&self, kind: StreamKind, id: &str) -> StreamKey {
-        self.key(SNAPSHOT_SPACE | kind as u8, id)
+    /// What stands for one part of a stream's snapshots in the indices.
+    pub fn snapshot_key(&self, kind: StreamKind, id: &str, part: u32) -> StreamKey {
+        let space = SNAPSHOT_SPACE | kind as u8;
+        match part {
+            0 => self.key(space, id),
+            // An id may look like this too: what is found is compared with what the record says.
+            part => self.key(space, &format!("{id}\n{part}")),
+        }
     }
 
     /// A hash of `parts` that is the same for the life of the log and cannot be foreseen outside:
@@ -416,11 +412,13 @@ impl RecordCodec {
         draft.end(self, kind::REVOCATION, 0, Seq(0))
     }
 
-    /// Appends the record of what a stream's events up to `seq` had led to. Errors: `TooLong`.
+    /// Appends the record of one part of what a stream's events up to `seq` had led to.
+    /// Errors: `TooLong`.
     pub fn encode_snapshot(
         &self,
         stream: &Stream,
         seq: Seq,
+        part: SnapshotPart,
         payload: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), Unstorable> {
@@ -430,6 +428,9 @@ impl RecordCodec {
             StreamKind::User => tag::USER,
         };
         draft.field(tag, stream.id.as_bytes());
+        if part != SnapshotPart::WHOLE {
+            draft.field(tag::PART, &part.to_bytes());
+        }
         draft.put(payload);
         draft.end(self, kind::SNAPSHOT, stream_flag(stream.kind), seq)
     }
@@ -532,6 +533,7 @@ mod tag {
     pub const MESSAGE_TYPE: u8 = 6;
     pub const TOOL_NAME: u8 = 7;
     pub const FINGERPRINT: u8 = 8;
+    pub const PART: u8 = 9;
 }
 
 /// Keeps the keys of snapshots apart from those of streams.
@@ -678,6 +680,7 @@ fn view<'b>(head: &[u8; HEAD_BYTES], rest: &'b [u8]) -> Option<RecordView<'b>> {
                 kind: stream_kind,
                 id,
                 seq,
+                part: fields.part.unwrap_or(SnapshotPart::WHOLE),
                 payload,
             })
         }
@@ -713,6 +716,7 @@ struct Fields<'b> {
     message_type: Option<&'b str>,
     tool_name: Option<&'b str>,
     fingerprint: Option<u128>,
+    part: Option<SnapshotPart>,
 }
 
 impl<'b> Fields<'b> {
@@ -738,6 +742,10 @@ impl<'b> Fields<'b> {
             tag::TOOL_NAME => &mut self.tool_name,
             tag::FINGERPRINT => {
                 self.fingerprint = Some(u128::from_le_bytes(value.try_into().ok()?));
+                return Some(());
+            }
+            tag::PART => {
+                self.part = Some(SnapshotPart::from_bytes(value.try_into().ok()?));
                 return Some(());
             }
             _ => return Some(()),

@@ -17,7 +17,7 @@ use super::segment::{Found, HEADER_BYTES, Scanner, SegmentHeader};
 use super::storage::{Storage, StorageFile};
 use super::writer::Change;
 use crate::event::record::{RecordView, read_verified};
-use crate::event::{Epoch, RecordCodec, Seq, Stream, StreamKey};
+use crate::event::{Epoch, RecordCodec, Seq, SnapshotPart, Stream, StreamKey};
 use crate::limits::SEGMENT_FILES_MAX;
 
 mod lookup;
@@ -93,6 +93,14 @@ pub struct Bounds {
 pub(super) struct Place {
     pub segment: u64,
     pub cell: Cell,
+}
+
+/// What the index says to be part of a snapshot.
+#[derive(Debug)]
+struct FoundPart {
+    seq: Seq,
+    // Which one, and its bytes, where the record can be read and is the stream's.
+    record: Option<(SnapshotPart, Bytes)>,
 }
 
 /// What a cell leads to.
@@ -277,23 +285,71 @@ impl<S: Storage> Catalog<S> {
         }))
     }
 
-    /// The latest snapshot of a stream: all events up to the seq are in it. Errors: of the storage.
+    /// The latest snapshot of a stream that is whole: all events up to the seq are in it.
+    /// Errors: of the storage.
     pub fn snapshot(&mut self, stream: &Stream) -> io::Result<Option<(Seq, Bytes)>> {
-        let key = self.codec.snapshot_key(stream.kind, &stream.id);
-        let mut seq = Seq::MAX;
-        while let Some(place) = self.last_up_to(key, seq)? {
-            if let Held::Record(bytes) = self.record(place)?
-                && let Ok(RecordView::Snapshot(snapshot)) = read_verified(&bytes)
-                && (snapshot.kind, snapshot.id) == (stream.kind, stream.id.as_str())
+        let mut up_to = Seq::MAX;
+        while let Some(FoundPart { seq, record }) = self.snapshot_part(stream, 0, up_to)? {
+            if let Some((part, payload)) = record
+                && let Some(whole) = self.whole_snapshot(stream, seq, part, payload)?
             {
-                return Ok(Some((snapshot.seq, bytes.slice_ref(snapshot.payload))));
+                return Ok(Some((seq, whole)));
             }
-            let Some(before) = place.cell.seq.0.checked_sub(1) else {
+            let Some(before) = seq.0.checked_sub(1) else {
                 break;
             };
-            seq = Seq(before);
+            up_to = Seq(before);
         }
         Ok(None)
+    }
+
+    /// The first part of a snapshot with those that follow it; `None` where one is not there.
+    fn whole_snapshot(
+        &mut self,
+        stream: &Stream,
+        seq: Seq,
+        first: SnapshotPart,
+        payload: Bytes,
+    ) -> io::Result<Option<Bytes>> {
+        if first.count == 1 {
+            return Ok(Some(payload));
+        }
+        let mut whole = payload.to_vec();
+        for index in 1..first.count {
+            let wanted = SnapshotPart { index, ..first };
+            let found = self.snapshot_part(stream, index, seq)?;
+            let found = found.filter(|found| found.seq == seq);
+            match found.and_then(|found| found.record) {
+                Some((part, payload)) if part == wanted => whole.extend_from_slice(&payload),
+                _ => return Ok(None),
+            }
+        }
+        let is_whole = crc32c::crc32c(&whole) == first.checksum;
+        Ok(is_whole.then(|| whole.into()))
+    }
+
+    /// The last such part of a stream's snapshots up to a seq.
+    fn snapshot_part(
+        &mut self,
+        stream: &Stream,
+        index: u32,
+        up_to: Seq,
+    ) -> io::Result<Option<FoundPart>> {
+        let key = self.codec.snapshot_key(stream.kind, &stream.id, index);
+        let Some(place) = self.last_up_to(key, up_to)? else {
+            return Ok(None);
+        };
+        let mut found = FoundPart {
+            seq: place.cell.seq,
+            record: None,
+        };
+        if let Held::Record(bytes) = self.record(place)?
+            && let Ok(RecordView::Snapshot(snapshot)) = read_verified(&bytes)
+            && (snapshot.kind, snapshot.id) == (stream.kind, stream.id.as_str())
+        {
+            found.record = Some((snapshot.part, bytes.slice_ref(snapshot.payload)));
+        }
+        Ok(Some(found))
     }
 
     /// The decisions about tokens, in the order of the log. Errors: of the storage.

@@ -124,7 +124,7 @@ impl IndexBuilder {
                 }
             }
             RecordView::Snapshot(snapshot) => {
-                let key = codec.snapshot_key(snapshot.kind, snapshot.id);
+                let key = codec.snapshot_key(snapshot.kind, snapshot.id, snapshot.part.index);
                 self.cells.push((
                     key,
                     Cell {

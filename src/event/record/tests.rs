@@ -173,7 +173,15 @@ fn what_is_no_event_comes_back() {
     assert_eq!(out.len(), MARK_BYTES);
     codec().encode_revocation(b"odd", &mut out).unwrap();
     codec()
-        .encode_snapshot(&stream, Seq(5), b"tree", &mut out)
+        .encode_snapshot(&stream, Seq(5), SnapshotPart::WHOLE, b"tree", &mut out)
+        .unwrap();
+    let part = SnapshotPart {
+        index: 1,
+        count: 3,
+        checksum: 0xfeed_beef,
+    };
+    codec()
+        .encode_snapshot(&stream, Seq(5), part, b"tree", &mut out)
         .unwrap();
     let mut rest = &out[..];
     let mut next = || {
@@ -187,9 +195,14 @@ fn what_is_no_event_comes_back() {
         kind: StreamKind::Project,
         id: "7",
         seq: Seq(5),
+        part: SnapshotPart::WHOLE,
         payload: b"tree",
     };
     assert_eq!(next(), RecordView::Snapshot(snapshot));
+    assert_eq!(
+        next(),
+        RecordView::Snapshot(SnapshotView { part, ..snapshot })
+    );
     assert!(rest.is_empty());
 }
 
@@ -267,7 +280,7 @@ fn hashes_are_the_same_for_the_life_of_a_log() {
         "{print:x}"
     );
     assert_ne!(key, codec.stream_key(StreamKind::Project, "alice"));
-    assert_ne!(key, codec.snapshot_key(StreamKind::User, "alice"));
+    assert_ne!(key, codec.snapshot_key(StreamKind::User, "alice", 0));
     assert_ne!(
         codec.fingerprint(&["ab", "c"]),
         codec.fingerprint(&["a", "bc"])

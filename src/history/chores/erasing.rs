@@ -151,7 +151,8 @@ impl<F: StorageFile> SegmentCopy<F> {
 
     /// Takes in what is left of what was found.
     fn take(&mut self, codec: &RecordCodec, found: &Found<'_>, fate: RecordFate<'_>) {
-        self.removed += u64::from(fate != RecordFate::Kept);
+        let is_counted = fate != RecordFate::Kept && !is_snapshot(found);
+        self.removed += u64::from(is_counted);
         match (fate, found) {
             (RecordFate::Tombstone(tombstone), _) => {
                 let start = self.bytes.len();
@@ -279,8 +280,9 @@ fn fate<'b>(found: &Found<'b>, user: &str, segment: &impl StorageFile) -> Record
                     .to_tombstone()
                     .map_or(RecordFate::Own(own), RecordFate::Tombstone);
             }
+            // A project's may tell of the user, and is made anew from what is left.
             RecordView::Snapshot(snapshot) => {
-                snapshot.kind == StreamKind::User && snapshot.id == user
+                snapshot.kind == StreamKind::Project || snapshot.id == user
             }
             RecordView::Erasure(_)
             | RecordView::Event(_)
@@ -295,6 +297,17 @@ fn fate<'b>(found: &Found<'b>, user: &str, segment: &impl StorageFile) -> Record
     } else {
         RecordFate::Kept
     }
+}
+
+/// A snapshot is no event: what it tells was told by those.
+fn is_snapshot(found: &Found<'_>) -> bool {
+    matches!(
+        found,
+        Found::Record {
+            view: RecordView::Snapshot(_),
+            ..
+        }
+    )
 }
 
 /// Whether bytes that are no record say nothing, as those that an earlier erasing left. What is not

@@ -8,6 +8,7 @@ use super::*;
 use crate::event::{NumberedEvent, RecordBatch, Seq, SeqRange, Stream, StreamKind};
 use crate::history::inspect::Inspection;
 use crate::history::resume::{Outcome, ResumePoint};
+use crate::limits::SNAPSHOT_PART_BYTES;
 
 fn bytes_of(storage: &SimStorage) -> Vec<u8> {
     let read = |name: String| {
@@ -157,6 +158,43 @@ fn an_erased_user_is_gone_from_disk_and_nobody_else_is() {
     rig.do_chores(&mut chores);
     let mut rig = rig.again(SimStorage::power_cut);
     check(&mut rig);
+}
+
+#[test]
+fn no_part_of_a_snapshot_that_may_tell_of_an_erased_user_is_left() {
+    let mut rig = Rig::new();
+    push_both(&mut rig, "forgetme", 1);
+    let secret = "of forgetme".repeat(2 * SNAPSHOT_PART_BYTES / 11);
+    let streams = [
+        Stream::user("forgetme"),
+        Stream::user("stays"),
+        Stream::project("p"),
+    ];
+    for stream in &streams {
+        let mut batch = RecordBatch::default();
+        let payload = match &*stream.id {
+            "stays" => b"hers",
+            _ => secret.as_bytes(),
+        };
+        batch
+            .push_snapshot(&rig.log.codec, stream, Seq(1), payload)
+            .unwrap();
+        rig.push_batch(batch);
+    }
+    rig.settle();
+    rig.roll();
+    let mut chores = Chores::new(SEGMENT_BYTES);
+    chores.erase(&rig.log.catalog, "forgetme");
+    rig.do_chores(&mut chores);
+    assert_eq!(chores.erased(), 2, "the event in both streams");
+    assert!(!has(&rig.storage, "forgetme"));
+    let mut latest = |stream: &Stream| {
+        let found = rig.log.catalog.snapshot(stream).unwrap();
+        found.map(|(seq, payload)| (seq.0, payload))
+    };
+    assert_eq!(latest(&streams[0]), None);
+    assert_eq!(latest(&streams[1]), Some((1, "hers".into())));
+    assert_eq!(latest(&streams[2]), None);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::super::storage::{StorageFile as _, read_exact};
 use super::*;
 use crate::event::record::RecordView;
 use crate::event::{Epoch, RecordBatch, SeqRange, Stream};
-use crate::limits::SEGMENT_FILES_MAX;
+use crate::limits::{SEGMENT_FILES_MAX, SNAPSHOT_PART_BYTES};
 
 #[test]
 fn a_second_process_is_refused() {
@@ -522,4 +522,43 @@ fn the_latest_snapshot_of_a_stream_is_found() {
         rig.log.catalog.snapshot(&Stream::project("a")).unwrap(),
         None
     );
+}
+
+#[test]
+fn a_large_snapshot_is_found_whole_or_the_one_before_it() {
+    let mut rig = Rig::new();
+    let stream = Stream::user("a");
+    let large = |byte: u8| vec![byte; 2 * SNAPSHOT_PART_BYTES + 7];
+    let batch = |rig: &Rig, seq, payload: &[u8]| {
+        let mut batch = RecordBatch::default();
+        let codec = &rig.log.codec;
+        let count = batch.push_snapshot(codec, &stream, Seq(seq), payload);
+        assert_eq!(count, Ok(3));
+        batch
+    };
+    let latest = |rig: &mut Rig| {
+        let found = rig.log.catalog.snapshot(&stream).unwrap();
+        found.map(|(seq, payload)| (seq.0, payload.len(), payload[0]))
+    };
+    let first = batch(&rig, 5, &large(1));
+    rig.push_batch(first);
+    rig.settle();
+    assert_eq!(latest(&mut rig), Some((5, large(1).len(), 1)));
+    rig.roll();
+    assert_eq!(latest(&mut rig), Some((5, large(1).len(), 1)), "sealed");
+    // Of the next one the middle part is not there.
+    let mut second = batch(&rig, 9, &large(2));
+    second.entries.remove(1);
+    rig.push_batch(second);
+    // One of another attempt is not taken in its place.
+    let mut third = batch(&rig, 9, &large(3));
+    third.entries.retain(|entry| entry.offset > 0);
+    third.entries.truncate(1);
+    rig.push_batch(third);
+    rig.settle();
+    assert_eq!(latest(&mut rig), Some((5, large(1).len(), 1)));
+    let fourth = batch(&rig, 11, &large(4));
+    rig.push_batch(fourth);
+    rig.settle();
+    assert_eq!(latest(&mut rig), Some((11, large(4).len(), 4)));
 }
