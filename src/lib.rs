@@ -10,6 +10,7 @@ pub mod counters; // what each core counts and measures
 
 pub mod event; // what an event is, and how bytes become one
 
+pub mod agents; // what events have come to: trees, conversations, activity
 pub mod auth; // tokens, keys, revocation, grants
 pub mod history; // the event log on disk
 pub mod wire; // HTTP/1.1 and RFC 6455, sans-IO
