@@ -323,6 +323,17 @@ counters! {
     Counter ring_misses = "ring_misses_total", "Cursors for which the event log was asked.";
     Gauge ring_bytes = "ring_bytes", "Bytes of recent events and frames in memory.";
 
+    Gauge states = "states", "Streams of which a core knows, or finds out, what their events have led to.";
+    Gauge state_entries = "state_entries", "Agents and conversations in them.";
+    Counter state_loads = "state_loads_total", "States made from the event log because somebody needed them.";
+    Counter state_snapshots = "state_snapshots_total", "States written to the event log.";
+    Counter conversations_silent = "conversations_silent_total", "Conversations of which the server said that they are over, since nothing was heard of them.";
+    Counter agent_cycles_refused = "agent_cycles_refused_total", "Parents of agents that were refused because they are below them.";
+    Counter agent_nodes_refused = "agent_nodes_refused_total", "Agents that were not taken in for want of room in their user's trees.";
+    Counter agent_tree_messages_made = "agent_tree_messages_made_total", "Messages about trees of agents that were made: each once for all who take the same bytes.";
+    Counter agent_tree_messages_queued = "agent_tree_messages_queued_total", "Messages about trees of agents that were put into outboxes.";
+    Counter agent_trees_evicted = "agent_trees_evicted_total", "Trees of agents let go of because they were old, or too many.";
+
     Counter mail_sent = "mail_sent_total", "Letters put into mailboxes of other cores.";
     Counter mail_received = "mail_received_total", "Letters taken from the own mailboxes.";
     Counter mail_full = "mail_full_total", "Letters kept back because a mailbox was full.";
@@ -347,7 +358,7 @@ counters! {
     Gauge log_bytes = "log_bytes", "Bytes of the event log's segments.";
     Gauge log_earliest_s = "log_earliest_timestamp_seconds", "When the earliest event that is held arrived, since the Unix epoch; 0 where none is known of.";
     Gauge log_damaged = "log_damaged_records", "Records of the event log that were met and cannot be read any more.";
-    Counter log_reads [2; "what", |_| &["events", "resume"]] = "log_reads_total", "Requests of cores to the reader of the event log.";
+    Counter log_reads [4; "what", |_| &["count", "events", "resume", "snapshot"]] = "log_reads_total", "Requests of cores to the reader of the event log.";
     Counter log_reads_failed = "log_reads_failed_total", "Of these, those that the disk failed.";
     Counter log_panics = "log_panics_total", "Panics caught while reading the event log.";
     Counter log_events_read = "log_events_read_total", "Events read back from the event log.";

@@ -8,7 +8,7 @@ use crate::engine::listener::ListenAddress;
 
 use super::{
     Auth, Config, ConfigError, ConfigErrors, Dev, KeySource, OriginRule, Place, Secret, Tls,
-    keys::{self, AuthSettings, KEYS, Settings, TIER_EXAMPLE, TIERS, WITHOUT_EFFECT},
+    keys::{self, AuthSettings, KEYS, Settings, TIER_EXAMPLE, TIERS},
     nearest::nearest,
     sources::{VARIABLE_PREFIX, variable_of_key},
     value::{Mismatch, Value},
@@ -271,15 +271,6 @@ impl Draft {
 
     fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        let idle: Vec<String> = self
-            .places
-            .iter()
-            .filter(|(key, _)| has_no_effect(key))
-            .map(|(key, place)| format!("{key} ({place})"))
-            .collect();
-        if !idle.is_empty() {
-            warnings.push(format!("set, but without effect yet: {}", idle.join(", ")));
-        }
         if self.settings.origins.contains(&OriginRule::Any) {
             let place = self.place("origins");
             warnings.push(format!(
@@ -360,12 +351,6 @@ fn siblings(table: &str) -> Vec<&'static str> {
         .map(|row| row.name)
         .filter(|name| !name.contains('.'));
     top.chain(keys::tables()).collect()
-}
-
-fn has_no_effect(key: &str) -> bool {
-    WITHOUT_EFFECT
-        .iter()
-        .any(|idle| key == *idle || (idle.ends_with('.') && key.starts_with(idle)))
 }
 
 fn has_port_zero(address: &ListenAddress) -> bool {

@@ -135,9 +135,6 @@ pub(super) const TIERS: &str = "tiers.";
 /// A value that does for a tier.
 pub(super) const TIER_EXAMPLE: &str = "10";
 
-/// Keys, or tables (with a dot at the end), that are read and checked but change nothing yet.
-pub(super) const WITHOUT_EFFECT: &[&str] = &["agents."];
-
 fn address(text: &str) -> Option<ListenAddress> {
     text.parse().ok()
 }

@@ -6,7 +6,7 @@ use std::{ffi::OsString, fs};
 use proptest::prelude::*;
 
 use super::{
-    keys::{self, KEYS, Settings, TIERS, WITHOUT_EFFECT},
+    keys::{self, KEYS, Settings, TIERS},
     *,
 };
 use crate::limits;
@@ -367,13 +367,10 @@ fn every_example_is_accepted_and_shown_as_it_was_written() {
 }
 
 #[test]
-fn names_in_the_table_are_unique_and_the_idle_ones_exist() {
+fn names_in_the_table_are_unique() {
     for (at, key) in KEYS.iter().enumerate() {
         assert!(KEYS[..at].iter().all(|other| other.name != key.name));
         assert!(!key.name.starts_with(TIERS));
-    }
-    for idle in WITHOUT_EFFECT {
-        assert!(KEYS.iter().any(|key| key.name.starts_with(idle)), "{idle}");
     }
     assert_eq!(keys::tables().count(), 10);
 }
@@ -397,17 +394,7 @@ fn what_check_config_prints_loads_again_to_the_same() {
 }
 
 #[test]
-fn a_setting_without_effect_is_told() {
-    let loaded = sources(
-        "history.dedup_ids_max = 5\nagents.finished_trees_max = 5",
-        &[],
-        &[],
-    );
-    let warnings = loaded.load().unwrap().warnings;
-    assert_eq!(
-        warnings,
-        ["set, but without effect yet: agents.finished_trees_max (s.toml:2)"]
-    );
+fn a_setting_that_lets_everybody_in_is_told() {
     assert!(
         sources("cores = 1", &[], &[])
             .load()

@@ -9,6 +9,7 @@ use compact_str::CompactString;
 use serde_json::{Map, Number, Value};
 
 use super::strict::Strict;
+use super::{ActivityError, ActivityQuestion, ConversationsError, ConversationsQuestion};
 use super::{Cursor, CursorError, Replay, ReplayError, ServerMessage};
 use crate::event::{Filter, FilterError, SubscriptionKey};
 use crate::limits::{FILTERS_PER_MESSAGE_MAX, MESSAGE_ID_BYTES_MAX};
@@ -16,6 +17,15 @@ use crate::limits::{FILTERS_PER_MESSAGE_MAX, MESSAGE_ID_BYTES_MAX};
 /// One thing that a viewer wants.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
+    /// Tell what was done in a project.
+    Activity(ActivityQuestion),
+    /// Tell which conversations go on.
+    Conversations(ConversationsQuestion),
+    /// Show agent trees.
+    AgentTree {
+        /// One of the subtree's root; `None`: all trees of the viewer's user.
+        session: Option<CompactString>,
+    },
     /// Answer with `pong`.
     Ping {
         /// The viewer's `timestamp`, a number or a string, which goes back as `echo`.
@@ -98,6 +108,11 @@ impl Command {
         let name = message.get("type").and_then(Value::as_str);
         let data = message.get("data");
         match name.ok_or(Complaint::NoType)? {
+            "get_active_conversations" => {
+                Ok(Self::Conversations(ConversationsQuestion::read(data)?))
+            }
+            "get_project_activity" => Ok(Self::Activity(ActivityQuestion::read(data)?)),
+            "get_agent_tree" => read_agent_tree(data),
             "ping" => read_ping(data),
             "refresh_token" => read_refresh_token(data),
             "replay" => Ok(Self::Replay(Replay::read(data)?)),
@@ -181,6 +196,12 @@ pub struct CommandError {
 /// What is wrong with a viewer's message. Always the viewer's fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Complaint {
+    /// A `get_project_activity` that cannot be read.
+    #[error(transparent)]
+    Activity(#[from] ActivityError),
+    /// A `get_active_conversations` that cannot be read.
+    #[error(transparent)]
+    Conversations(#[from] ConversationsError),
     /// `subscribe` with an unreadable `epoch` or `resume`.
     #[error(transparent)]
     Cursor(#[from] CursorError),
@@ -205,6 +226,9 @@ pub enum Complaint {
     /// A `replay` that cannot be read.
     #[error(transparent)]
     Replay(#[from] ReplayError),
+    /// `get_agent_tree` with what cannot be a session.
+    #[error("data.sessionId is not a string")]
+    SessionId,
     /// `subscribe` without usable `filters`.
     #[error(transparent)]
     SubscribeFilters(FiltersError),
@@ -246,13 +270,16 @@ impl Complaint {
             Self::Cursor(error) => error.code(),
             Self::SubscribeFilters(_) | Self::UnsubscribeFilters(_) => FilterError::CODE,
             Self::UnknownType(_) => "UNKNOWN_MESSAGE_TYPE",
-            Self::Data
+            Self::Activity(_)
+            | Self::Conversations(_)
+            | Self::Data
             | Self::DuplicateMember
             | Self::Id
             | Self::NoType
             | Self::NotAnObject
             | Self::PingTimestamp
             | Self::Replay(_)
+            | Self::SessionId
             | Self::SubscriptionKey
             | Self::Token => "INVALID_MESSAGE",
         }
@@ -280,6 +307,17 @@ impl CommandError {
             },
         }
     }
+}
+
+fn read_agent_tree(data: Option<&Value>) -> Result<Command, Complaint> {
+    let session = match data {
+        None => None,
+        Some(Value::Object(data)) => data.get("sessionId"),
+        Some(_) => return Err(Complaint::Data),
+    };
+    let session = session.map(|session| session.as_str().ok_or(Complaint::SessionId));
+    let session = session.transpose()?.map(CompactString::from);
+    Ok(Command::AgentTree { session })
 }
 
 fn read_ping(data: Option<&Value>) -> Result<Command, Complaint> {
@@ -468,6 +506,19 @@ mod tests {
     }
 
     #[test]
+    fn get_agent_tree_is_read() {
+        let trees = |session: Option<&str>| Command::AgentTree {
+            session: session.map(CompactString::from),
+        };
+        check(r#"{"type":"get_agent_tree"}"#, trees(None));
+        check(r#"{"type":"get_agent_tree","data":{}}"#, trees(None));
+        check(
+            r#"{"type":"get_agent_tree","data":{"sessionId":"s-1"}}"#,
+            trees(Some("s-1")),
+        );
+    }
+
+    #[test]
     fn replay_is_read() {
         let replay = Replay {
             stream: None,
@@ -479,6 +530,28 @@ mod tests {
             r#"{"type":"replay","data":{"from":1,"to":2,"limit":5}}"#,
             Command::Replay(replay),
         );
+    }
+
+    #[test]
+    fn questions_are_read() {
+        check(
+            r#"{"type":"get_active_conversations"}"#,
+            Command::Conversations(ConversationsQuestion {
+                project: None,
+                limit: 100,
+            }),
+        );
+        check(
+            r#"{"type":"get_project_activity","data":{"projectId":7}}"#,
+            Command::Activity(ActivityQuestion {
+                project: "7".into(),
+                range: None,
+            }),
+        );
+        let asked = r#"{"type":"get_project_activity","id":5}"#;
+        check_refused(asked, "error", "INVALID_MESSAGE", &json!(5));
+        let asked = r#"{"type":"get_active_conversations","id":5,"data":[]}"#;
+        check_refused(asked, "error", "INVALID_MESSAGE", &json!(5));
     }
 
     #[test]
@@ -567,6 +640,11 @@ mod tests {
             r#"{"id":1,"type":"ping","data":{"timestamp":18446744073709551616}}"#,
             json!(1),
         );
+        check(r#"{"id":1,"type":"get_agent_tree","data":[]}"#, json!(1));
+        check(
+            r#"{"id":1,"type":"get_agent_tree","data":{"sessionId":7}}"#,
+            json!(1),
+        );
         check(r#"{"id":1,"type":"refresh_token"}"#, json!(1));
         check(
             r#"{"id":1,"type":"refresh_token","data":{"token":7}}"#,
@@ -589,7 +667,7 @@ mod tests {
 
     #[test]
     fn other_types_are_unknown() {
-        for name in ["get_agent_tree", "replays", "PING", "", "pong"] {
+        for name in ["get_agent_trees", "replays", "PING", "", "pong"] {
             let text = format!(r#"{{"type":"{name}","id":5}}"#);
             check_refused(&text, "error", "UNKNOWN_MESSAGE_TYPE", &json!(5));
         }
@@ -644,8 +722,8 @@ mod tests {
 
         #[test]
         fn any_message_is_read_or_gets_its_id_back(
-            name in "ping|replay|subscribe|unsubscribe|refresh_token|[a-z]{0,8}",
-            key in "filters|from|resume|epoch|timestamp|token|subscriptionKey|[a-z]{0,3}",
+            name in "get_active_conversations|get_agent_tree|get_project_activity|ping|replay|subscribe|unsubscribe|refresh_token|[a-z]{0,8}",
+            key in "filters|from|limit|projectId|resume|epoch|sessionId|timeRange|timestamp|token|subscriptionKey|[a-z]{0,3}",
             value in r#"\{\}|\[\]|\[\{\}\]|null|-?[1-9][0-9]{0,17}|"[0-9a-f]{0,16}"|true"#,
             id in any::<i64>(),
         ) {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::json::{self, Object};
+use super::{ActiveConversations, ProjectActivity};
 use super::{MessageId, ResumeRow, StreamName, keen, observatory};
 use crate::event::{Dialect, Epoch, Filter, Seq, SubscriptionKey};
 
@@ -16,6 +17,24 @@ use crate::event::{Dialect, Epoch, Filter, Seq, SubscriptionKey};
 /// answered. Times are milliseconds since the Unix epoch and leave as the dialect writes them.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ServerMessage<'a> {
+    /// The answer to `get_active_conversations`.
+    ActiveConversations(ActiveConversations<'a>),
+    /// The answer to `get_agent_tree`.
+    AgentTree {
+        /// The id of the `get_agent_tree`.
+        id: Option<&'a MessageId>,
+        /// An array of trees in this dialect, as `agents::encode_trees` writes it.
+        trees: &'a [u8],
+        /// Trees that found no room in it; told where there are any.
+        trees_omitted: usize,
+        /// The message follows every event of the user's stream up to here.
+        at_seq: Seq,
+    },
+    /// How a tree is by now, or that it is none any more.
+    AgentTreeUpdate {
+        /// All of `data`, in this dialect, as `agents::Shown` or `agents::encode_removed` writes it.
+        data: &'a [u8],
+    },
     /// The first message of a connection.
     ConnectionEstablished(ConnectionEstablished<'a>),
     /// All events up to here were delivered or did not match.
@@ -50,6 +69,8 @@ pub enum ServerMessage<'a> {
         /// The `timestamp` of the `ping`: a number or a string.
         echo: Option<&'a Value>,
     },
+    /// The answer to `get_project_activity`.
+    ProjectActivity(ProjectActivity<'a>),
     /// A stream's replay is over, also where nothing was missing.
     ReplayComplete {
         /// The id of the `replay` that is answered, where there was one.
@@ -116,11 +137,12 @@ pub enum ServerMessage<'a> {
 }
 
 /// The codes of errors that viewers are told. Source: sections 4 and 6 of the contract.
-pub const ERROR_CODES: [&str; 12] = [
+pub const ERROR_CODES: [&str; 13] = [
     "FORBIDDEN",
     "INVALID_CURSOR",
     "INVALID_FILTERS",
     "INVALID_MESSAGE",
+    "OVERLOADED",
     "RATE_LIMIT_EXCEEDED",
     "TOKEN_EXPIRED",
     "TOKEN_INVALID",
@@ -197,10 +219,16 @@ pub fn encode_message(
         Dialect::Observatory => observatory::push_message_head(&mut envelope, name, now_ms),
     }
     let times = Times { dialect, now_ms };
-    let mut data = Object::open(envelope.member("data"));
-    message.push_members(times, &mut data);
-    push_id(message.id(), &mut data);
-    data.close();
+    let out = envelope.member("data");
+    match message {
+        ServerMessage::AgentTreeUpdate { data } => out.extend_from_slice(data),
+        _ => {
+            let mut data = Object::open(out);
+            message.push_members(times, &mut data);
+            push_id(message.id(), &mut data);
+            data.close();
+        }
+    }
     envelope.close();
 }
 
@@ -208,6 +236,9 @@ impl<'a> ServerMessage<'a> {
     /// The message's name on the wire.
     pub fn name(&self, dialect: Dialect) -> &'static str {
         match self {
+            Self::ActiveConversations(_) => "active_conversations",
+            Self::AgentTree { .. } => "agent_tree",
+            Self::AgentTreeUpdate { .. } => "agent_tree_update",
             Self::ConnectionEstablished(_) => "connection_established",
             Self::Cursor { .. } => "cursor",
             Self::Error { .. } => match dialect {
@@ -216,6 +247,7 @@ impl<'a> ServerMessage<'a> {
             },
             Self::Lag { .. } => "lag",
             Self::Pong { .. } => "pong",
+            Self::ProjectActivity(_) => "project_activity",
             Self::ReplayComplete { .. } => "replay_complete",
             Self::ServerShutdown { .. } => "server_shutdown",
             Self::SubscriptionConfirmed { .. } => "subscription_confirmed",
@@ -239,14 +271,18 @@ impl<'a> ServerMessage<'a> {
 
     fn id(&self) -> Option<&'a MessageId> {
         match self {
-            Self::Error { id, .. }
+            Self::ActiveConversations(answer) => answer.id,
+            Self::ProjectActivity(answer) => answer.id,
+            Self::AgentTree { id, .. }
+            | Self::Error { id, .. }
             | Self::Pong { id, .. }
             | Self::ReplayComplete { id, .. }
             | Self::SubscriptionConfirmed { id, .. }
             | Self::SubscriptionError { id, .. }
             | Self::TokenRefreshed { id, .. }
             | Self::Unsubscribed { id, .. } => *id,
-            Self::ConnectionEstablished(_)
+            Self::AgentTreeUpdate { .. }
+            | Self::ConnectionEstablished(_)
             | Self::Cursor { .. }
             | Self::Lag { .. }
             | Self::ServerShutdown { .. }
@@ -256,6 +292,22 @@ impl<'a> ServerMessage<'a> {
 
     fn push_members(&self, times: Times, data: &mut Object<'_>) {
         match self {
+            Self::ActiveConversations(answer) => answer.push_members(times, data),
+            Self::ProjectActivity(answer) => answer.push_members(times, data),
+            Self::AgentTree {
+                trees,
+                trees_omitted,
+                at_seq,
+                ..
+            } => {
+                data.member("trees").extend_from_slice(trees);
+                if *trees_omitted > 0 {
+                    data.integer("trees_omitted", *trees_omitted);
+                }
+                data.integer("at_seq", at_seq.0);
+            }
+            // Its data is ready.
+            Self::AgentTreeUpdate { .. } => {}
             Self::ConnectionEstablished(established) => established.push_members(times, data),
             Self::Cursor { epoch, streams } => {
                 push_epoch(*epoch, data);
@@ -405,13 +457,13 @@ impl Subscribed<'_> {
 
 /// How the message at hand writes times.
 #[derive(Clone, Copy)]
-struct Times {
+pub(super) struct Times {
     dialect: Dialect,
     now_ms: i64,
 }
 
 impl Times {
-    fn push(self, time_ms: i64, out: &mut Vec<u8>) {
+    pub(super) fn push(self, time_ms: i64, out: &mut Vec<u8>) {
         match self.dialect {
             Dialect::Keen => keen::push_time(time_ms, out),
             Dialect::Observatory => observatory::push_time(time_ms, out),

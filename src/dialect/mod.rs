@@ -7,13 +7,16 @@
 //! are appended to the caller's buffer. The hub drives it.
 //! Source: the contract, sections 3 and 5 to 7.
 
+mod activity;
 mod command;
 mod connect;
+mod conversations;
 mod cursor;
 mod encode;
 mod keen;
 mod message;
 mod observatory;
+mod project;
 mod publisher;
 mod replay;
 mod resume;
@@ -22,10 +25,12 @@ mod strict;
 
 use crate::event::json;
 
+pub use activity::{ActivityError, ActivityQuestion, ProjectActivity};
 pub use command::{
     Command, CommandError, Complaint, FiltersError, MessageId, Subscribe, TokenText, Unsubscribe,
 };
 pub use connect::{ConnectError, ConnectQuery, SubscribeScope, TreeMode};
+pub use conversations::{ActiveConversations, ConversationsError, ConversationsQuestion};
 pub use cursor::{Cursor, CursorError};
 pub use encode::{encode_event, encode_replayed_event};
 pub use message::{

@@ -64,6 +64,7 @@ impl Hub {
     pub(super) fn forget_user(&mut self, user: &str) {
         self.rings.forget_user(user);
         self.reads.forget_held();
+        self.forget_user_in_folds(user);
         // Some of what memory let go the log may not keep yet.
         self.forgotten_through = self.appended();
     }
@@ -112,7 +113,10 @@ impl Hub {
                 )
             }
             // What was numbered is in the log's hands when the answer leaves this core.
-            Ask::Erase(_) => Answer::Count(0),
+            Ask::Erase(user) => {
+                self.pause_snapshots(user.clone());
+                Answer::Count(0)
+            }
             Ask::Revoke(revocation) => self.revoke(now, revocation),
             Ask::Unrevoke(revocation) => {
                 let undone = self.trust.revocations.undo(revocation.target.clone());
@@ -159,7 +163,7 @@ impl Hub {
             remote: peer.details.remote.clone(),
             connected_at: peer.details.connected_wall_ms,
             core: self.options.core,
-            queued_bytes: peer.outbox().bytes(),
+            queued_bytes: peer.waiting_bytes(),
             frames_written: peer.frames_written(),
             subscriptions: peer
                 .viewer()

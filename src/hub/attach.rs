@@ -24,7 +24,8 @@ use super::viewer::{Attachment, Operation, Viewer};
 use super::{Hub, Now};
 
 /// What this server can do, for `connection_established`.
-const CAPABILITIES: [&str; 6] = [
+const CAPABILITIES: [&str; 7] = [
+    "agent_trees",
     "cursor",
     "lag",
     "refresh_token",
@@ -80,6 +81,7 @@ impl Hub {
             self.detach(key, last);
         }
         self.give_up_all(key);
+        self.unwatch_trees(key);
         if let Some(viewer) = self.peers.viewer_mut(key) {
             viewer.operations.clear();
             let subscriptions = std::mem::take(&mut viewer.subscriptions);
@@ -122,6 +124,7 @@ impl Hub {
             resume: &rows.iter().map(row).collect::<Vec<_>>(),
         });
         self.peers.push_message(now, key, &message);
+        self.watch_trees(now, key);
     }
 
     pub(super) fn subscribe(
@@ -326,6 +329,8 @@ impl Hub {
             }
         }
         self.give_up_unless(key, |slot| wanted.iter().any(|(kept, _)| *kept == slot));
+        // What waited behind what it missed does so no longer.
+        self.look_for_viewer(now, key);
         for (slot, wanted) in wanted {
             // Fanning out what came before may find that this very viewer does not keep up.
             if self.is_open(key) {

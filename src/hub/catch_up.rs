@@ -192,7 +192,9 @@ impl Hub {
     pub fn handle_read(&mut self, now: Now, answer: ReadAnswer) {
         match self.reads.take_asker(answer.id) {
             None => {}
+            Some(Asker::Count(question)) => self.handle_count(now, question, answer.result),
             Some(Asker::Facts(key, slot)) => self.handle_facts(now, key, slot, &answer.result),
+            Some(Asker::Fold(slot)) => self.handle_fold_read(now, slot, answer.result),
             Some(Asker::Events(slot, under_way)) => {
                 for key in &under_way.viewers {
                     self.handle_read_done(*key, slot);
@@ -295,11 +297,16 @@ impl Hub {
         Some(catch_up)
     }
 
-    /// Sends those who are behind some of what they have missed.
-    pub(super) fn catch_up(&mut self, now: Now) {
+    /// Outboxes have room again for more than what is live.
+    pub(super) fn note_room(&mut self, now: Now) {
         while let Some(key) = self.peers.poll_with_room() {
             self.wake(key);
+            self.look_for_viewer(now, key);
         }
+    }
+
+    /// Sends those who are behind some of what they have missed.
+    pub(super) fn catch_up(&mut self, now: Now) {
         let mut bytes_left = REPLAY_BYTES_PER_TURN;
         while bytes_left > 0
             && let Some(key) = self.next_to_catch_up()
@@ -327,6 +334,10 @@ impl Hub {
 
     // One viewer's turn. Returns what it took: bytes sent, or as much work.
     fn catch_up_viewer(&mut self, now: Now, key: Key) -> usize {
+        if self.awaits_trees(key) {
+            // They come first, and wake it then.
+            return 0;
+        }
         let (mut at, mut spent) = (0, 0);
         while spent < REPLAY_BYTES_AT_ONCE {
             let bytes_max = REPLAY_BYTES_AT_ONCE - spent;
@@ -361,7 +372,7 @@ impl Hub {
         }
         let catch_up = self.behind_mut(key)?.streams.get_mut(at)?;
         if after >= head {
-            self.arrive(key, at);
+            self.arrive(now, key, at);
             return Some(Step::Arrived);
         }
         if catch_up.awaits_read {
@@ -477,9 +488,10 @@ impl Hub {
     }
 
     // Everything was queued: from here on the stream is live.
-    fn arrive(&mut self, key: Key, at: usize) {
+    fn arrive(&mut self, now: Now, key: Key, at: usize) {
         if let Some(catch_up) = self.leave_behind(key, at) {
             self.attach_live(key, catch_up.slot, catch_up.wanted);
+            self.look_for_viewer(now, key);
         }
     }
 

@@ -56,6 +56,13 @@ impl Hub {
         };
         match command {
             Err(error) => self.answer_unreadable(now, key, &error),
+            Ok((Command::Activity(question), id)) => self.ask_activity(now, key, id, question),
+            Ok((Command::Conversations(question), id)) => {
+                self.ask_conversations(now, key, id, &question);
+            }
+            Ok((Command::AgentTree { session }, id)) => {
+                self.ask_for_trees(now, key, id, session);
+            }
             Ok((Command::Ping { echo }, id)) => {
                 let pong = ServerMessage::Pong {
                     id: id.as_ref(),

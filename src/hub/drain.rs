@@ -139,6 +139,7 @@ impl Hub {
     fn has_numbered_everything(&self) -> bool {
         self.drain.without_events.iter().all(|done| *done)
             && !self.has_waiting_submissions()
+            && !self.folds.holds_submissions()
             && !self.ledger.holds_events()
             && self.touched.is_empty()
     }

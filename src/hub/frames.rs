@@ -22,7 +22,7 @@ use super::streams::StreamSlot;
 pub const VARIANTS: usize = 2 * Dialect::ALL.len();
 
 /// One encoding of a frame: which bytes a connection takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Variant(u8);
 
 impl Variant {

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use compact_str::CompactString;
 
-use crate::event::{Event, NumberedEvent, RecordBatch, RecordCodec, Seq};
+use crate::event::{Event, NumberedEvent, RecordBatch, RecordCodec, Seq, Stream};
 use crate::history::writer::LogStatus;
 use crate::limits::LOG_WAITING_MAX;
 
@@ -190,7 +190,7 @@ impl Ledger {
             .push_event(&self.codec, numbered)
             .expect("limits: a record holds whatever the parser lets through");
         self.highest = self.highest.max(numbered.seq);
-        self.note_appended(before);
+        self.note_appended(1, before);
     }
 
     /// Takes a decision about tokens into the log.
@@ -199,11 +199,21 @@ impl Ledger {
         self.batch
             .push_revocation(&self.codec, payload)
             .expect("limits: a decision is small");
-        self.note_appended(before);
+        self.note_appended(1, before);
     }
 
-    fn note_appended(&mut self, bytes_before: usize) {
-        self.appended += 1;
+    /// Takes what a stream's events up to `seq` have led to into the log.
+    pub fn append_snapshot(&mut self, stream: &Stream, seq: Seq, payload: &[u8]) {
+        let before = self.batch.bytes.len();
+        let records = self
+            .batch
+            .push_snapshot(&self.codec, stream, seq, payload)
+            .expect("limits: a record holds a part, and the parser bounds ids");
+        self.note_appended(records, before);
+    }
+
+    fn note_appended(&mut self, records: u64, bytes_before: usize) {
+        self.appended += records;
         self.unkept_bytes += self.batch.bytes.len() - bytes_before;
     }
 

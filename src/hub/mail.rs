@@ -3,8 +3,10 @@
 
 use compact_str::CompactString;
 
+use crate::agents::activity::{Tally, TimeRange};
+use crate::agents::conversations::Conversation;
 use crate::auth::Revocation;
-use crate::event::{Event, Seq, StreamKind};
+use crate::event::{Event, Seq, Stream, StreamKind};
 
 use super::duplicates::Fingerprint;
 use super::frames::{FrameBatch, Variants};
@@ -72,8 +74,22 @@ pub enum Mail {
     NoMoreFrames,
     /// Events for streams that the receiving core owns, in the publisher's order.
     Publish(Vec<Submission>),
+    /// To an owner core: what a viewer wants to know of streams that it owns, answered by `Told`.
+    Question {
+        /// Names the asker's question.
+        id: Key,
+        /// What is wanted.
+        question: Question,
+    },
     /// Owner core to the publisher's core: what became of submissions.
     Receipts(Vec<Receipt>),
+    /// The answer to a `Question`.
+    Told {
+        /// The asker's question.
+        id: Key,
+        /// This core's part of the answer.
+        told: Told,
+    },
     /// The core has no viewer of the project left.
     Uninterest {
         /// The project.
@@ -140,6 +156,43 @@ pub enum Ask {
     Revoke(Revocation),
     /// Forget a revocation.
     Unrevoke(Revocation),
+}
+
+/// What a viewer wants to know of streams of one core, all of which its token shows.
+#[derive(Clone, Debug)]
+pub enum Question {
+    /// How often what was done in a project.
+    Activity {
+        /// Which.
+        project: CompactString,
+        /// When.
+        range: TimeRange,
+    },
+    /// Which conversations go on.
+    Conversations {
+        /// Where.
+        streams: Vec<Stream>,
+        /// Only those about this project.
+        project: Option<CompactString>,
+        /// How many are of use: the newest.
+        limit: usize,
+    },
+}
+
+/// One core's part of the answer.
+#[derive(Debug)]
+pub enum Told {
+    /// Of a project.
+    Activity {
+        /// How often what was done.
+        tally: Box<Tally>,
+        /// When something was last done at all, in milliseconds since the Unix epoch.
+        last_ms: Option<i64>,
+    },
+    /// Conversations, each with the kind of stream that it was found in.
+    Conversations(Vec<(StreamKind, Conversation)>),
+    /// It cannot be had at present: too many ask, or the log does not answer.
+    Unavailable,
 }
 
 /// Whom to disconnect.

@@ -17,6 +17,7 @@ pub mod duplicates;
 mod echo;
 pub mod encoder;
 mod facts;
+mod folds;
 pub mod frames;
 mod heartbeat;
 mod interest;
@@ -28,6 +29,7 @@ pub mod outbox;
 pub mod peers;
 mod publish;
 pub mod publisher;
+mod questions;
 mod rate;
 pub mod reads;
 mod replay;
@@ -36,8 +38,10 @@ mod rig;
 pub mod ring;
 mod route;
 mod rows;
+mod silence;
 mod streams;
 mod subscriptions;
+mod trees;
 mod users;
 mod viewer;
 
@@ -47,12 +51,14 @@ use std::sync::Arc;
 
 use compact_str::CompactString;
 
+use crate::agents::StateOptions;
 use crate::auth::{Revocations, Verifier};
 
 use crate::counters::{CoreStats, Stages};
 use crate::event::{Epoch, Filter, Parser, Partition, RecordCodec, Seq};
 use crate::limits::{
-    MAIL_BYTES_PENDING_MAX, NACK_BYTES_QUEUED_MAX, RING_BYTES_MAX, STREAMS_IDLE_MAX,
+    MAIL_BYTES_PENDING_MAX, NACK_BYTES_QUEUED_MAX, RING_BYTES_MAX, STATE_ENTRIES_MAX,
+    STATE_SNAPSHOT_BYTES_MIN, STATES_MAX, STREAMS_IDLE_MAX,
 };
 use crate::wire::Refused;
 
@@ -71,15 +77,19 @@ use bucket::Bucket;
 use catch_up::Waking;
 use drain::Drain;
 use encoder::Encoder;
+use folds::Folds;
 use keyed::{Key, Keyed};
 use ledger::Ledger;
 use mail::Answer;
 use peers::Peers;
 use publisher::{Outcome, Publisher, Request};
+use questions::Questions;
 use reads::Reads;
 use ring::Rings;
 use route::Waiting;
+use silence::Silences;
 use streams::{StreamSlot, Streams};
+use trees::Trees;
 
 /// What a hub is built with.
 #[derive(Clone, Debug)]
@@ -106,6 +116,10 @@ pub struct Options {
     pub heartbeat_interval_ms: u64,
     /// Milliseconds that a written ping waits for a frame.
     pub heartbeat_grace_ms: u64,
+    /// Milliseconds without a word after which a conversation is over.
+    pub conversation_silence_ms: i64,
+    /// What the states of streams are made with.
+    pub states: StateOptions,
 }
 
 impl Options {
@@ -149,16 +163,30 @@ pub struct Bounds {
     pub ring_bytes_max: usize,
     /// Streams without subscriber that are remembered one by one.
     pub streams_idle_max: usize,
+    /// States of streams that are kept.
+    pub states_max: usize,
+    /// Agents and conversations in all of them.
+    pub state_entries_max: usize,
+    /// Bytes of events after which a state is written down.
+    pub snapshot_bytes_min: usize,
+}
+
+impl Bounds {
+    /// Those of `limits`.
+    pub const USUAL: Self = Self {
+        mail_bytes_pending_max: MAIL_BYTES_PENDING_MAX,
+        nack_bytes_queued_max: NACK_BYTES_QUEUED_MAX,
+        ring_bytes_max: RING_BYTES_MAX,
+        streams_idle_max: STREAMS_IDLE_MAX,
+        states_max: STATES_MAX,
+        state_entries_max: STATE_ENTRIES_MAX,
+        snapshot_bytes_min: STATE_SNAPSHOT_BYTES_MIN,
+    };
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self {
-            mail_bytes_pending_max: MAIL_BYTES_PENDING_MAX,
-            nack_bytes_queued_max: NACK_BYTES_QUEUED_MAX,
-            ring_bytes_max: RING_BYTES_MAX,
-            streams_idle_max: STREAMS_IDLE_MAX,
-        }
+        Self::USUAL
     }
 }
 
@@ -214,8 +242,12 @@ pub struct Hub {
     streams: Streams,
     rings: Rings,
     reads: Reads,
+    folds: Folds,
+    questions: Questions,
+    silences: Silences,
     // Who is behind and can go on.
     waking: Waking,
+    trees: Trees,
     // Records of this core when it last forgot a stream.
     forgotten_through: u64,
     duplicates: Duplicates,
@@ -263,7 +295,11 @@ impl Hub {
             streams: Streams::new(core, partition, start, STREAMS_IDLE_MAX, seed),
             rings: Rings::new(RING_BYTES_MAX, seed),
             reads: Reads::default(),
+            folds: Folds::new(options.states.clone(), seed),
+            questions: Questions::default(),
+            silences: Silences::new(seed),
             waking: Waking::default(),
+            trees: Trees::default(),
             forgotten_through: 0,
             duplicates: Duplicates::new(limits.dedup_ids_max),
             ledger: Ledger::new(options.codec.clone(), start, unkept_max),
@@ -311,9 +347,16 @@ impl Hub {
     /// `foreign_outbox_bytes`: unwritten bytes in the outboxes of all other cores.
     pub fn handle_turn_end(&mut self, now: Now, foreign_outbox_bytes: usize) {
         self.foreign_outbox_bytes = foreign_outbox_bytes;
+        self.advance_folds(now);
+        self.answer_open_questions(now);
+        self.expire_questions(now);
+        self.note_silences_of_arrived(now);
+        self.end_silent_conversations(now);
         self.admit_waiting_submissions(now);
         self.trust.revocations.handle_tick(now.wall_s());
         self.fan_out_touched(now);
+        self.note_room(now);
+        self.send_trees(now);
         self.catch_up(now);
         self.close_overfull(now);
         self.send_acks();
@@ -321,6 +364,8 @@ impl Hub {
         self.forget_unstalled();
         self.shed_outboxes(now);
         self.advance_drain(now);
+        self.let_go_of_folds();
+        self.folds.end_turn();
         self.forget_idle();
         self.rings.evict(self.readable());
         self.publish_gauges(now);
@@ -390,6 +435,8 @@ impl Hub {
             || !self.actions.is_empty()
             || self.ledger.has_records()
             || self.can_catch_up()
+            || self.can_advance_folds()
+            || self.can_look_at_trees()
             || self.ledger.has_due()
             || self.can_judge_waiting()
             || self.can_admit_waiting()
@@ -401,8 +448,12 @@ impl Hub {
     pub fn next_deadline_ms(&self) -> Option<u64> {
         let giving_way = self.giving_way.iter().map(|waiting| waiting.deadline_ms);
         giving_way
+            .chain(self.trees.next_look_ms())
             .chain(self.patience_ends_ms())
             .chain(self.drain.patience_ends_ms())
+            .chain(self.fold_retry_ms())
+            .chain(self.question_ends_ms())
+            .chain(self.silence_ms())
             .min()
     }
 
@@ -422,6 +473,8 @@ impl Hub {
         counters
             .duplicates_span_ms
             .set(self.duplicates.span_ms(now.ms()));
+        counters.states.set(self.folds.len() as u64);
+        counters.state_entries.set(self.folds.entries() as u64);
         counters.ring_bytes.set(self.rings.bytes() as u64);
         counters
             .revocations

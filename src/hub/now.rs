@@ -16,6 +16,11 @@ impl Now {
         self.monotonic_ns / 1_000_000
     }
 
+    /// The same, rounded up: what is due so many milliseconds after it is not due too soon.
+    pub fn ms_up(self) -> u64 {
+        self.monotonic_ns.div_ceil(1_000_000)
+    }
+
     /// Seconds since the Unix epoch: the unit of token times.
     pub fn wall_s(self) -> u64 {
         u64::try_from(self.wall_ms / 1_000).unwrap_or(0)

@@ -1,5 +1,5 @@
-//! The bytes that one connection still has to be sent: references into shared batches, and small
-//! frames of its own. Order is the order of pushing, but for urgent frames (ping, pong), which go
+//! The bytes that one connection still has to be sent: references into shared batches, and frames
+//! of its own, which others may be sent as well. Order is the order of pushing, but for urgent frames (ping, pong), which go
 //! ahead of everything that is not yet on its way, never into the middle of a frame.
 //!
 //! Invariant: `bytes` is the sum of the unwritten bytes of all chunks.
@@ -30,7 +30,7 @@ pub enum OwnKind {
 #[derive(Debug)]
 enum Chunk {
     Own {
-        bytes: Box<[u8]>,
+        bytes: Rc<[u8]>,
         kind: OwnKind,
     },
     Shared {
@@ -129,13 +129,11 @@ impl Outbox {
         });
     }
 
-    /// Queues bytes of the connection's own behind all others.
-    pub fn push_own(&mut self, bytes: Vec<u8>, kind: OwnKind) {
+    /// Queues bytes behind all others.
+    pub fn push_own(&mut self, bytes: impl Into<Rc<[u8]>>, kind: OwnKind) {
+        let bytes = bytes.into();
         self.bytes += bytes.len();
-        self.chunks.push_back(Chunk::Own {
-            bytes: bytes.into(),
-            kind,
-        });
+        self.chunks.push_back(Chunk::Own { bytes, kind });
     }
 
     /// Queues a control frame ahead of everything that is not yet on its way, behind others of its

@@ -2,6 +2,7 @@
 //! each last gave a sign of life, and how each ends. What a viewer sees is in `viewer`, what a
 //! publisher sends in `publisher`.
 
+mod held;
 mod missed;
 
 use std::rc::Rc;
@@ -17,6 +18,7 @@ use crate::limits::REPLAY_BYTES_IN_FLIGHT;
 use crate::wire::close::CloseReason;
 use crate::wire::frame::{Control, Data, encode_control, encode_data};
 
+pub(super) use held::{HeldFrame, Release};
 pub use missed::Room;
 
 use super::Limits;
@@ -191,6 +193,12 @@ impl Peer {
     /// What still has to be written.
     pub fn outbox(&self) -> &Outbox {
         &self.outbox
+    }
+
+    /// Bytes that still have to be written, or wait until they may be.
+    pub fn waiting_bytes(&self) -> usize {
+        let trees = self.viewer().and_then(|viewer| viewer.trees.as_ref());
+        self.outbox.bytes() + trees.map_or(0, |trees| trees.held_bytes)
     }
 
     /// Its user, on this core.
@@ -623,10 +631,11 @@ impl Peers {
         peer.closing.is_none().then_some(peer)
     }
 
-    fn push_own(&mut self, key: Key, bytes: Vec<u8>, kind: OwnKind) {
+    fn push_own(&mut self, key: Key, bytes: impl Into<Rc<[u8]>>, kind: OwnKind) {
         let Some(peer) = self.find_open_mut(key) else {
             return;
         };
+        let bytes = bytes.into();
         let len = bytes.len();
         peer.outbox.push_own(bytes, kind);
         self.handle_pushed(key, len, usize::from(kind != OwnKind::Raw));

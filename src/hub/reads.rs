@@ -1,4 +1,4 @@
-//! What a core asks of the event log for its viewers, and what the answers brought. Plain data goes
+//! What a core asks of the event log for its viewers and its folds, and what the answers brought. Plain data goes
 //! out and comes in; who reads the log, and where, is not known here.
 //!
 //! Of one stream one read of events is under way at a time, whoever wants it, and what it brought is
@@ -7,6 +7,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use bytes::Bytes;
+
+use crate::agents::activity::{Tally, TimeRange};
 use crate::event::{Epoch, Seq, SeqRange, StoredEvent, Stream};
 use crate::limits::{READ_BYTES, READ_BYTES_HELD_MAX, READS_HELD_MAX, READS_UNDER_WAY_MAX};
 
@@ -51,6 +54,47 @@ pub enum ReadWhat {
         /// What the log must have taken in before.
         kept: Kept,
     },
+    /// How many events of each type there are after `after` up to `up_to`, by their own time: of at
+    /// least one event, and of up to about so many bytes.
+    Count {
+        /// Those of other times are passed over.
+        range: TimeRange,
+        /// Where to begin.
+        after: Seq,
+        /// Where to end.
+        up_to: Seq,
+        /// Bytes of records.
+        bytes_max: usize,
+        /// What the log must have taken in before.
+        kept: Kept,
+    },
+    /// What the stream's events had led to when that was last written down.
+    Snapshot {
+        /// What the log must have taken in before.
+        kept: Kept,
+    },
+}
+
+impl ReadWhat {
+    /// What the log must have taken in before it answers.
+    pub fn kept(&self) -> Kept {
+        match self {
+            Self::Count { kept, .. }
+            | Self::Events { kept, .. }
+            | Self::Resume { kept, .. }
+            | Self::Snapshot { kept } => *kept,
+        }
+    }
+
+    /// Position in tables that have one place for each kind.
+    pub fn index(&self) -> usize {
+        match self {
+            Self::Count { .. } => 0,
+            Self::Events { .. } => 1,
+            Self::Resume { .. } => 2,
+            Self::Snapshot { .. } => 3,
+        }
+    }
 }
 
 /// What the log answered.
@@ -81,6 +125,22 @@ pub enum Read {
         /// The first event of the stream that the log has.
         earliest: Option<Seq>,
     },
+    /// The answer to `ReadWhat::Count`.
+    Count {
+        /// What was counted.
+        tally: Box<Tally>,
+        /// Counting goes on after it.
+        last: Seq,
+        /// Whether nothing follows up to the end that was asked for.
+        is_done: bool,
+    },
+    /// The answer to `ReadWhat::Snapshot`.
+    Snapshot {
+        /// All events up to the seq are in it.
+        latest: Option<(Seq, Bytes)>,
+        /// The last event of the stream that the log has.
+        last: Option<Seq>,
+    },
 }
 
 /// What becomes of a cursor.
@@ -108,6 +168,8 @@ pub(super) struct Reads {
     requests: VecDeque<ReadRequest>,
     facts: BTreeMap<u64, (Key, StreamSlot)>,
     events: BTreeMap<StreamSlot, UnderWay>,
+    folds: BTreeMap<u64, StreamSlot>,
+    counts: BTreeMap<u64, Key>,
     held: VecDeque<Held>,
 }
 
@@ -141,10 +203,14 @@ pub(super) enum Found<'a> {
 /// Whose answer it is.
 #[derive(Debug)]
 pub(super) enum Asker {
+    /// The question for which the log counts.
+    Count(Key),
     /// The viewer that wants to know what becomes of its cursor.
     Facts(Key, StreamSlot),
     /// Everybody who wants these events.
     Events(StreamSlot, UnderWay),
+    /// The fold of this stream.
+    Fold(StreamSlot),
 }
 
 impl Reads {
@@ -162,6 +228,28 @@ impl Reads {
     pub fn ask_facts(&mut self, viewer: Key, slot: StreamSlot, stream: Stream, what: ReadWhat) {
         let id = self.request(stream, what);
         self.facts.insert(id, (viewer, slot));
+    }
+
+    /// Asks for what a stream's fold is made of.
+    pub fn ask_for_fold(&mut self, slot: StreamSlot, stream: Stream, what: ReadWhat) {
+        let id = self.request(stream, what);
+        self.folds.insert(id, slot);
+    }
+
+    /// Asks for counts on behalf of a question.
+    pub fn ask_for_count(&mut self, question: Key, stream: Stream, what: ReadWhat) {
+        let id = self.request(stream, what);
+        self.counts.insert(id, question);
+    }
+
+    /// How many counts are under way.
+    pub fn counts_len(&self) -> usize {
+        self.counts.len()
+    }
+
+    /// Nobody waits for what this stream's fold has asked for.
+    pub fn forget_fold(&mut self, slot: StreamSlot) {
+        self.folds.retain(|_, asker| *asker != slot);
     }
 
     /// Asks for events on behalf of a viewer, unless those of the stream are being read already: then
@@ -205,6 +293,12 @@ impl Reads {
     pub fn take_asker(&mut self, id: u64) -> Option<Asker> {
         if let Some((viewer, slot)) = self.facts.remove(&id) {
             return Some(Asker::Facts(viewer, slot));
+        }
+        if let Some(slot) = self.folds.remove(&id) {
+            return Some(Asker::Fold(slot));
+        }
+        if let Some(question) = self.counts.remove(&id) {
+            return Some(Asker::Count(question));
         }
         let is_asked = |under_way: &&UnderWay| under_way.id == id;
         let slot = self.events.iter().find(|(_, read)| is_asked(read))?.0;

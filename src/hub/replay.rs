@@ -293,9 +293,8 @@ mod tests {
     /// Everything is read from the log.
     const NARROW: Bounds = Bounds {
         ring_bytes_max: 0,
-        mail_bytes_pending_max: 1 << 24,
-        nack_bytes_queued_max: 1 << 20,
         streams_idle_max: 1_000,
+        ..Bounds::USUAL
     };
 
     fn rig(bounds: Bounds) -> Rig {

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use compact_str::CompactString;
 use serde_json::{Value, json};
 
+use crate::agents::{self, StateOptions};
 use crate::auth::{Claims, KeySet, Permission, Permissions, Revocations, Verifier};
 use crate::counters::{CoreStats, check_balance};
 use crate::dialect::{ConnectQuery, SubscribeScope};
@@ -212,7 +213,10 @@ impl Rig {
         loop {
             self.turn();
             let is_reading = !self.holds_reads && self.answer_reads();
-            let is_behind = self.hubs.iter().any(Hub::can_catch_up);
+            let goes_on = |hub: &Hub| {
+                hub.can_catch_up() || hub.can_advance_folds() || !hub.acks_due.is_empty()
+            };
+            let is_behind = self.hubs.iter().any(goes_on);
             let pairs = (0..cores).flat_map(|from| (0..cores).map(move |to| (from, to)));
             let waiting: Vec<_> = pairs
                 .filter(|(from, to)| self.hubs[*from].has_mail(*to))
@@ -591,6 +595,16 @@ fn options(core: usize, cores: usize) -> Options {
         compression: COMPRESSION,
         heartbeat_interval_ms: 30_000,
         heartbeat_grace_ms: 5_000,
+        conversation_silence_ms: 60_000,
+        states: StateOptions {
+            phases: ["EXPLORE", "PLAN"].map(String::from).into(),
+            bounds: agents::Bounds {
+                nodes_max: 1_000,
+                finished_trees_max: 100,
+                finished_max_ms: 24 * 60 * 60 * 1_000,
+            },
+            seed: 7,
+        },
     }
 }
 

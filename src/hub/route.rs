@@ -14,6 +14,7 @@ use crate::dialect::StreamName;
 use crate::event::{Event, NumberedEvent, Seq, StreamKind};
 use crate::limits::{CHUNK_BYTES_TARGET, HELD_BYTES_PER_TURN};
 
+use super::duplicates::Fingerprint;
 use super::frames::{FrameBatch, Numbered, Variant};
 use super::keyed::Key;
 use super::ledger::{Append, Deliver, Due, HeldEvent, LogProgress};
@@ -35,11 +36,11 @@ pub struct Outgoing {
     window_bytes_max: u64,
 }
 
-/// A submission of another core that waits for a slot.
+/// A submission that waits for a slot, or for the state of its stream.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    from: usize,
-    submission: Submission,
+    pub from: usize,
+    pub submission: Submission,
 }
 
 impl Outgoing {
@@ -128,8 +129,10 @@ impl Hub {
             }
             Mail::NoMoreEvents => self.drain.handle_no_more_events(from),
             Mail::NoMoreFrames => self.drain.handle_no_more_frames(from),
+            Mail::Question { id, question } => self.handle_question(now, from, id, question),
             Mail::Publish(submissions) => self.handle_submissions(now, from, submissions),
             Mail::Receipts(receipts) => self.handle_receipts(from, &receipts),
+            Mail::Told { id, told } => self.handle_told(now, id, told),
             Mail::Uninterest {
                 project,
                 generation,
@@ -151,7 +154,7 @@ impl Hub {
         user.into_iter().chain(project).all(|(kind, id)| {
             let owner = self.options.partition.core_of(kind, id);
             if owner == self.options.core {
-                self.waiting.is_empty() && self.has_slot()
+                self.waiting.is_empty() && self.has_slot() && self.has_room_behind(kind, id)
             } else {
                 self.outgoing[owner].has_room(bytes)
             }
@@ -173,12 +176,18 @@ impl Hub {
         }
     }
 
-    // Whether this core may number one more event: the log takes it, and the mail to the others has
-    // room.
-    fn has_slot(&self) -> bool {
+    // Whether this core may number one more event: the log takes it, the mail to the others has room,
+    // and not too many wait for the states of their streams.
+    pub(super) fn has_slot(&self) -> bool {
         let has_room =
             |outgoing: &Outgoing| outgoing.frame_bytes < self.bounds.mail_bytes_pending_max;
-        self.ledger.has_room() && self.outgoing.iter().all(has_room)
+        self.ledger.has_room() && self.folds.has_room() && self.outgoing.iter().all(has_room)
+    }
+
+    // Whether one more may wait behind those that wait for the state of its stream.
+    fn has_room_behind(&self, kind: StreamKind, id: &str) -> bool {
+        let slot = || self.streams.find(kind, id);
+        !self.folds.holds_submissions() || slot().is_none_or(|slot| self.folds.has_room_for(slot))
     }
 
     fn handle_submissions(&mut self, now: Now, from: usize, submissions: Vec<Submission>) {
@@ -245,6 +254,7 @@ impl Hub {
                     // What was seen in this turn goes into memory first.
                     self.fan_out_touched(now);
                     self.forget_user(&user);
+                    self.resume_snapshots(&user);
                     self.send_to_others(|| Mail::Forget(user.clone()));
                 }
                 Due::Receipt(to, receipt) => self.send_receipt(to, receipt),
@@ -270,6 +280,9 @@ impl Hub {
     // Numbers an event, unless its id was seen. The receipt is due when the log keeps it, or keeps
     // the first one of that id.
     fn admit(&mut self, now: Now, from: usize, submission: Submission) {
+        let Some(submission) = self.hold_submission(from, submission) else {
+            return;
+        };
         let Submission {
             ticket,
             index,
@@ -287,7 +300,14 @@ impl Hub {
         if submission.fingerprint.is_some_and(is_seen) {
             receipt.duplicates.push(index);
         } else {
-            self.number(now, submission);
+            let Submission {
+                kind,
+                fingerprint,
+                received_ns,
+                event,
+                ..
+            } = submission;
+            self.number(now, kind, fingerprint, received_ns, event);
         }
         match ack {
             Ack::Durable => self.ledger.wait(Due::Receipt(from, receipt)),
@@ -295,14 +315,22 @@ impl Hub {
         }
     }
 
-    fn number(&mut self, now: Now, submission: Submission) {
-        let Submission {
-            kind,
-            fingerprint,
-            received_ns,
-            event,
-            ..
-        } = submission;
+    /// Gives an event that nobody published its number in one stream of this core.
+    pub(super) fn number_own(&mut self, now: Now, slot: StreamSlot, event: Event) {
+        if let Some(state) = self.streams.state(slot) {
+            self.number(now, state.name.kind, None, now.monotonic_ns, event);
+        }
+    }
+
+    /// Gives an event of a stream of this core its number. `received_ns`: on the monotonic clock.
+    pub(super) fn number(
+        &mut self,
+        now: Now,
+        kind: StreamKind,
+        fingerprint: Option<Fingerprint>,
+        received_ns: u64,
+        mut event: Event,
+    ) {
         let id = event.audience(kind).unwrap_or_default().into();
         let slot = self.streams.find_or_insert(kind, &id);
         let Some((previous, seq)) = self.streams.next_seq(slot) else {
@@ -310,11 +338,14 @@ impl Hub {
         };
         let waited_ns = now.monotonic_ns.saturating_sub(received_ns);
         self.stages.record(Stage::Numbered, waited_ns, 1);
+        let received_ms = now.wall_ms - (waited_ns / 1_000_000) as i64;
+        self.fold_numbered(slot, (seq, received_ms), &mut event);
+        self.note_silence_after(now, slot, &event);
         self.ledger.append(&NumberedEvent {
             kind,
             seq,
             previous,
-            received_ms: now.wall_ms - (waited_ns / 1_000_000) as i64,
+            received_ms,
             fingerprint,
             event: &event,
         });
@@ -544,7 +575,7 @@ impl Hub {
             .iter()
             .filter(|(_, peer)| peer.closing().is_none());
         let mut largest: Vec<(usize, Key)> = open
-            .map(|(key, peer)| (peer.outbox().bytes(), key))
+            .map(|(key, peer)| (peer.waiting_bytes(), key))
             .collect();
         largest.sort_unstable();
         while let Some((_, key)) = largest.pop().filter(|_| is_over(self)) {

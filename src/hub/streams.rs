@@ -45,6 +45,8 @@ pub struct StreamState {
     pub given: Seq,
     /// Who follows it: nothing while nobody does.
     pub live: Option<Box<Live>>,
+    /// Whether there is a state of what its events have led to, or will be: then it is not forgotten.
+    pub is_folded: bool,
     owner: usize,
     // Whether it was numbered since `forget_idle` last looked.
     recent: bool,
@@ -204,6 +206,7 @@ impl Streams {
             head,
             given: head,
             live: None,
+            is_folded: false,
             owner,
             recent: true,
         }));
@@ -300,7 +303,8 @@ impl Streams {
             };
             let is_last_resort = self.remembered.len() >= self.idle_max.saturating_mul(2);
             let is_recent = std::mem::take(&mut state.recent) && !is_last_resort;
-            if state.live.is_some() || state.given != state.head || is_recent {
+            let is_needed = state.live.is_some() || state.is_folded;
+            if is_needed || state.given != state.head || is_recent {
                 self.remembered.push_back(slot);
                 continue;
             }

@@ -14,6 +14,7 @@ use super::frames::Variant;
 use super::rate::MessageRate;
 use super::streams::StreamSlot;
 use super::subscriptions::Subscription;
+use super::trees::TreeView;
 
 /// The viewer's part of a connection.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub struct Viewer {
     pub sessions: Box<[CompactString]>,
     /// How it wants to see agent trees.
     pub tree: Option<TreeMode>,
+    /// What it has to do with agent trees, if anything.
+    pub(super) trees: Option<Box<TreeView>>,
     /// At most `limits.subscriptions_max`, each key once.
     pub(super) subscriptions: Vec<Subscription>,
     // The streams that are live for it, and where in their lists it stands.
@@ -41,6 +44,8 @@ pub struct Viewer {
     // What came up before `connection_established`, which must be the first message, was said;
     // `None` from then on. A viewer's rate bounds it.
     pub(super) early: Option<Vec<Vec<u8>>>,
+    // Questions about conversations and projects that are not answered.
+    pub(super) questions: u8,
     // Whether `token_expiring` was sent for the present token.
     pub(super) is_warned_of_expiry: bool,
 }
@@ -108,6 +113,7 @@ impl Viewer {
             variant,
             sessions: sessions.into(),
             tree,
+            trees: None,
             subscriptions: Vec::new(),
             attachments: Vec::new(),
             behind: None,
@@ -116,6 +122,7 @@ impl Viewer {
             cursors: cursor.map(Box::new),
             rate: MessageRate::default(),
             early: Some(Vec::new()),
+            questions: 0,
             is_warned_of_expiry: false,
         }
     }

@@ -3,8 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::agents::{Bounds, StateOptions};
 use crate::auth::{KeyError, KeySet, Verifier};
-use crate::config::{Auth, Config, KeySource, Limits, OriginRule};
+use crate::config::{Agents, Auth, Config, KeySource, Limits, OriginRule};
 use crate::engine::admission::AdmissionOptions;
 use crate::engine::{self, Clock, Pages};
 use crate::event::{Epoch, LogIdentity, Partition};
@@ -97,6 +98,21 @@ pub(super) fn hub(
         },
         heartbeat_interval_ms: config.heartbeat.interval_ms,
         heartbeat_grace_ms: config.heartbeat.grace_ms,
+        conversation_silence_ms: config.agents.conversation_silence_minutes as i64 * 60_000,
+        states: states(&config.agents, seed),
+    }
+}
+
+fn states(agents: &Agents, seed: u64) -> StateOptions {
+    let finished_max_ms = agents.finished_max_hours as i64 * 60 * 60 * 1_000;
+    StateOptions {
+        phases: agents.phases.as_slice().into(),
+        bounds: Bounds {
+            nodes_max: agents.nodes_per_user_max,
+            finished_trees_max: agents.finished_trees_max,
+            finished_max_ms,
+        },
+        seed,
     }
 }
 

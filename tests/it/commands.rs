@@ -309,7 +309,7 @@ fn what_cannot_be_understood_is_told_and_the_connection_goes_on() {
         "INVALID_MESSAGE",
         Value::Null,
     );
-    for name in ["get_agent_tree", "get_active_conversations", "Ping"] {
+    for name in ["get_conversations", "Ping"] {
         let said = json!({"type": name, "id": -3}).to_string();
         check(&said, "UNKNOWN_MESSAGE_TYPE", json!(-3));
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::harness::{RawSocket, Server, Setup, Viewer, eventually, kind, now_s, sample};
 
 /// The smallest bound that a configuration may ask for.
-const BOUND: usize = 2 * (1024 * 1024 + 8 * 1024);
+const BOUND: usize = 3 * 1024 * 1024;
 
 fn event(user: &str, n: u64) -> Value {
     json!({"event_type": "x", "user_id": user, "data": {"n": n, "pad": "y".repeat(200_000)}})

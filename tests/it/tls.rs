@@ -172,7 +172,7 @@ fn who_ends_its_half_gets_the_answers_and_a_goodbye() {
 #[test]
 fn a_slow_viewer_is_closed_with_4008_and_told_how_far_it_got() {
     let server = Server::with(&Setup {
-        settings: "limits.outbox_bytes_max = 2113536",
+        settings: "limits.outbox_bytes_max = 3145728",
         tls: true,
         ..Setup::default()
     });

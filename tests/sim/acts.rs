@@ -10,7 +10,7 @@ use bytes::Bytes;
 use sightline::auth::{
     Claims, MintOptions, Permission, Revocation, Target as RevocationTarget, TokenError, mint,
 };
-use sightline::dialect::{ConnectQuery, Cursor, SubscribeScope};
+use sightline::dialect::{ConnectQuery, Cursor, SubscribeScope, TreeMode};
 use sightline::event::{BodyKind, Dialect, StreamKind};
 use sightline::hub::ViewerRequest;
 use sightline::hub::frames::Variant;
@@ -71,6 +71,8 @@ impl World {
         if self.dice.chance(20) {
             wishes.sessions = vec!["s-1".to_owned()];
         }
+        let modes = [TreeMode::Full, TreeMode::Off, TreeMode::Patch];
+        wishes.tree = self.dice.chance(60).then(|| self.dice.pick(&modes));
         match self.dice.below(10) {
             0..2 => wishes.cursors = self.some_cursors(),
             2..7 => wishes.cursors = self.places_of(user),
@@ -128,7 +130,7 @@ impl World {
             } else {
                 SubscribeScope::Dialect
             },
-            tree: None,
+            tree: wishes.tree,
             cursor: cursor(&wishes.cursors),
         };
         let arrival = self.newcomer(link, claims, viewer.id);

@@ -14,8 +14,18 @@ pub const USERS: [&str; 5] = ["ada", "bob", "cy", "ghost-1", "ghost \"2\""];
 pub const PROJECTS: [&str; 3] = ["7", "p-8", "9"];
 /// Users that nobody watches: their streams are forgotten now and then, and others' with them.
 pub const DRIFTERS: [&str; 8] = ["d-1", "d-2", "d-3", "d-4", "d-5", "d-6", "d-7", "d-8"];
-const TYPES: [&str; 4] = ["tool_execution", "error", "git_operation", "a.b"];
+const TYPES: [&str; 5] = [
+    "tool_execution",
+    "error",
+    "git_operation",
+    "agent_spawned",
+    "a.b",
+];
+/// Of these, those to which something is added on its user's own stream.
+const ENRICHED: [&str; 2] = ["git_operation", "agent_spawned"];
 const SESSIONS: [&str; 2] = ["s-1", "s-2"];
+/// Agents that others begin.
+const CHILDREN: [&str; 4] = ["s-1", "s-2", "s-3", "s-4"];
 const MESSAGE_TYPES: [&str; 2] = ["assistant", "user"];
 const TOOLS: [&str; 2] = ["Bash", "Read"];
 /// 2026-11-22T10:00:00Z, in milliseconds.
@@ -45,6 +55,7 @@ impl EventSpec {
         projects: &[&'static str],
     ) -> Self {
         let (user, project) = audience(dice, users, projects);
+        let event_type = dice.pick(&TYPES);
         let message_type = maybe(dice, 40, &MESSAGE_TYPES);
         let tool = maybe(dice, 40, &TOOLS);
         let mut data = format!("{{\"uid\":{uid}");
@@ -54,6 +65,10 @@ impl EventSpec {
         if let Some(name) = tool {
             let field = dice.pick(&["tool_name", "toolName"]);
             data.push_str(&format!(",\"{field}\":\"{name}\""));
+        }
+        if event_type == "agent_spawned" {
+            let child = dice.pick(&CHILDREN);
+            data.push_str(&format!(",\"child_session\":\"{child}\""));
         }
         if dice.chance(40) {
             let size = if dice.chance(15) {
@@ -67,7 +82,7 @@ impl EventSpec {
         Self {
             uid,
             publisher: "",
-            event_type: dice.pick(&TYPES),
+            event_type,
             user,
             project,
             session: maybe(dice, 50, &SESSIONS),
@@ -130,7 +145,21 @@ impl EventSpec {
             && envelope.timestamp.get() == time
             && envelope.session_id.as_deref() == self.session
             && envelope.event_id == self.event_id
-            && envelope.data.get() == self.data
+            && self.is_told_by_data(envelope)
+    }
+
+    // What is added stands behind all else, and only for the event's own user.
+    fn is_told_by_data(&self, envelope: &Envelope<'_>) -> bool {
+        let told = envelope.data.get();
+        let is_own = envelope.stream.as_deref().is_none_or(|name| name == "user");
+        if !is_own || !ENRICHED.contains(&self.event_type) {
+            return told == self.data;
+        }
+        let rest = self
+            .data
+            .strip_suffix('}')
+            .and_then(|start| told.strip_prefix(start));
+        rest.is_some_and(|added| added.starts_with(",\""))
     }
 
     fn timestamp_ms(&self) -> i64 {

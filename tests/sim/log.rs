@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use sightline::event::record::RecordView;
-use sightline::event::{RecordCodec, Seq, StoredEvent, StreamKind};
+use sightline::event::{RecordCodec, Seq, StoredEvent, Stream, StreamKind};
 use sightline::hub::reads::{ReadAnswer, ReadRequest};
 use sightline::hub::{Append, LogProgress, LogStatus};
 
@@ -26,6 +26,13 @@ pub trait EventLog {
     fn poll_answer(&mut self, core: usize, now_ms: u64, dice: &mut Dice) -> Option<ReadAnswer>;
 }
 
+/// A record that can be read.
+pub enum KeptRecord {
+    Event(StoredEvent),
+    /// What a stream's events up to a seq had led to: small here, so that it is in one piece.
+    Snapshot(Stream, Seq, Bytes),
+}
+
 /// The logs of all cores, and who reads them.
 pub struct Logs {
     logs: Vec<Log>,
@@ -36,6 +43,11 @@ impl Logs {
     pub fn new(logs: Vec<Log>, delay_ms_max: u64) -> Self {
         let reader = Reader::new(logs.len(), delay_ms_max);
         Self { logs, reader }
+    }
+
+    /// The events of all streams that are kept.
+    pub fn streams(&self) -> impl Iterator<Item = (&Stream, &[StoredEvent])> {
+        self.reader.streams()
     }
 
     /// Whether all is kept, and nobody waits.
@@ -81,8 +93,9 @@ pub struct Log {
     delay_ms_max: u64,
     // When each batch is kept, and the highest seq up to it.
     under_way: VecDeque<(u64, u64, Seq)>,
-    // Events with the count of records up to the batch that they are in; kept ones go to the reader.
-    events: VecDeque<(u64, StoredEvent)>,
+    // What is to be read, with the count of records up to the batch that it is in; once kept it goes
+    // to the reader.
+    records: VecDeque<(u64, KeptRecord)>,
     highest: Seq,
     heads: BTreeMap<(StreamKind, String), Seq>,
     // In trouble until then.
@@ -97,7 +110,7 @@ impl Log {
             codec,
             delay_ms_max,
             under_way: VecDeque::new(),
-            events: VecDeque::new(),
+            records: VecDeque::new(),
             highest: start,
             heads: BTreeMap::new(),
             trouble: (LogStatus::Writing, 0),
@@ -116,6 +129,15 @@ impl Log {
         for entry in &append.batch.entries {
             let record = Bytes::copy_from_slice(&append.batch.bytes[entry.offset as usize..]);
             let (view, _) = self.codec.decode(&record).expect("a whole record");
+            if let RecordView::Snapshot(snapshot) = view {
+                let stream = Stream {
+                    kind: snapshot.kind,
+                    id: snapshot.id.into(),
+                };
+                let payload = Bytes::copy_from_slice(snapshot.payload);
+                let snapshot = KeptRecord::Snapshot(stream, snapshot.seq, payload);
+                self.records.push_back((append.through, snapshot));
+            }
             let RecordView::Event(event) = view else {
                 continue;
             };
@@ -130,7 +152,8 @@ impl Log {
             assert!(!event.seq.is_level() && event.seq <= self.progress.reserve);
             self.highest = self.highest.max(event.seq);
             let stored = event.to_stored(&record);
-            self.events.push_back((append.through, stored));
+            let stored = KeptRecord::Event(stored);
+            self.records.push_back((append.through, stored));
         }
         if dice.chance(5) && self.delay_ms_max > 0 {
             let status = dice.pick(&[LogStatus::Failing, LogStatus::Full]);
@@ -151,15 +174,14 @@ impl Log {
         self.progress
     }
 
-    /// The events that are kept since the last call.
-    pub fn take_kept(&mut self) -> Vec<StoredEvent> {
+    /// What is kept since the last call.
+    pub fn take_kept(&mut self) -> Vec<KeptRecord> {
         let durable = self.progress.durable;
-        let kept = self
-            .events
-            .iter()
-            .take_while(|(through, _)| *through <= durable);
+        let records = self.records.iter();
+        let kept = records.take_while(|(through, _)| *through <= durable);
         let count = kept.count();
-        self.events.drain(..count).map(|(_, event)| event).collect()
+        let kept = self.records.drain(..count);
+        kept.map(|(_, record)| record).collect()
     }
 
     /// Whether it would say something new.

@@ -32,7 +32,7 @@ const STEPS: usize = 150;
 
 /// What must happen in some run, or the runs say less than they seem to: closes by their reason,
 /// refusals of events by their code, and what the simulated cores count.
-const EDGES: [&str; 33] = [
+const EDGES: [&str; 35] = [
     "DRAINING",
     "DUPLICATE_FIELD",
     "FORBIDDEN_AUDIENCE",
@@ -64,6 +64,8 @@ const EDGES: [&str; 33] = [
     "resumed from memory",
     "resumed from the log",
     "slow_consumer",
+    "state loaded",
+    "state written",
     "token_expired",
     "token_revoked",
 ];

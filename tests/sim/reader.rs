@@ -3,16 +3,20 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+use sightline::agents::activity::Tally;
 use sightline::event::{Epoch, Seq, StoredEvent, Stream};
 use sightline::hub::reads::{LogOutcome, Read, ReadAnswer, ReadRequest, ReadWhat};
 
 use crate::dice::Dice;
+use crate::log::KeptRecord;
 use crate::scenario::EPOCH;
 
 /// See the module.
 pub struct Reader {
     delay_ms_max: u64,
     streams: BTreeMap<Stream, Vec<StoredEvent>>,
+    snapshots: BTreeMap<Stream, (Seq, Bytes)>,
     // The records of each core that are kept.
     kept: Vec<u64>,
     // Not answered: when they may be, and by whom they were asked.
@@ -24,20 +28,34 @@ impl Reader {
         Self {
             delay_ms_max,
             streams: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
             kept: vec![0; cores],
             asked: Vec::new(),
         }
     }
 
-    /// A core's log keeps these events, and so many records in all.
-    pub fn take_in(&mut self, core: usize, events: Vec<StoredEvent>, durable: u64) {
-        for event in events {
-            let id = event.event.audience(event.kind).unwrap_or_default().into();
-            let kind = event.kind;
-            let stream = Stream { kind, id };
-            self.streams.entry(stream).or_default().push(event);
+    /// A core's log keeps these records, and so many in all.
+    pub fn take_in(&mut self, core: usize, records: Vec<KeptRecord>, durable: u64) {
+        for record in records {
+            match record {
+                KeptRecord::Event(event) => {
+                    let id = event.event.audience(event.kind).unwrap_or_default().into();
+                    let kind = event.kind;
+                    let stream = Stream { kind, id };
+                    self.streams.entry(stream).or_default().push(event);
+                }
+                KeptRecord::Snapshot(stream, seq, payload) => {
+                    self.snapshots.insert(stream, (seq, payload));
+                }
+            }
         }
         self.kept[core] = durable;
+    }
+
+    /// The events of all streams.
+    pub fn streams(&self) -> impl Iterator<Item = (&Stream, &[StoredEvent])> {
+        let streams = self.streams.iter();
+        streams.map(|(stream, events)| (stream, events.as_slice()))
     }
 
     pub fn ask(&mut self, now_ms: u64, core: usize, request: ReadRequest, dice: &mut Dice) {
@@ -78,7 +96,7 @@ impl Reader {
 
     fn is_due(&self, core: usize, now_ms: u64, asked: &(u64, usize, ReadRequest)) -> bool {
         let (ready_ms, asker, request) = asked;
-        let (ReadWhat::Events { kept, .. } | ReadWhat::Resume { kept, .. }) = &request.what;
+        let kept = request.what.kept();
         let is_kept = kept.is_none_or(|(owner, through)| self.kept[owner] >= through);
         *asker == core && *ready_ms <= now_ms && is_kept
     }
@@ -87,6 +105,25 @@ impl Reader {
         let events = self.streams.get(&request.stream);
         let events = events.map_or(&[][..], |events| events.as_slice());
         match &request.what {
+            ReadWhat::Count {
+                range,
+                after,
+                up_to,
+                ..
+            } => {
+                let is_left = |event: &&StoredEvent| event.seq > *after && event.seq <= *up_to;
+                let left: Vec<_> = events.iter().filter(is_left).collect();
+                let count = (dice.between(1, 12) as usize).min(left.len());
+                let mut tally = Box::new(Tally::new(*range));
+                for StoredEvent { event, .. } in &left[..count] {
+                    tally.add(&event.event_type, event.timestamp_ms, 1);
+                }
+                Read::Count {
+                    tally,
+                    last: left[..count].last().map_or(*after, |last| last.seq),
+                    is_done: count == left.len(),
+                }
+            }
             ReadWhat::Events { after, up_to, .. } => {
                 let wanted = events
                     .iter()
@@ -102,6 +139,10 @@ impl Reader {
             ReadWhat::Resume { cursor, head, .. } => Read::Resume {
                 outcome: cursor.map(|cursor| outcome(cursor, *head)),
                 earliest: events.first().map(|event| event.seq),
+            },
+            ReadWhat::Snapshot { .. } => Read::Snapshot {
+                latest: self.snapshots.get(&request.stream).cloned(),
+                last: events.last().map(|event| event.seq),
             },
         }
     }

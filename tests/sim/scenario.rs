@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use sightline::agents::{self, StateOptions};
 use sightline::event::{Epoch, LogIdentity, Partition, RecordCodec, Seq};
 use sightline::hub::{Bounds, Compression, Deliver, Limits, Options};
 
@@ -81,6 +82,9 @@ impl Scenario {
                 nack_bytes_queued_max: dice.between(500, 4_000) as usize,
                 ring_bytes_max: dice.between(2_000, 60_000) as usize,
                 streams_idle_max: dice.between(1, 4) as usize,
+                states_max: dice.between(1, 6) as usize,
+                state_entries_max: dice.between(4, 60) as usize,
+                snapshot_bytes_min: dice.between(200, 8_000) as usize,
             },
         }
     }
@@ -108,6 +112,16 @@ impl Scenario {
             },
             heartbeat_interval_ms: self.heartbeat_interval_ms,
             heartbeat_grace_ms: 3_500,
+            conversation_silence_ms: 20_000,
+            states: StateOptions {
+                phases: ["EXPLORE", "PLAN"].map(String::from).into(),
+                bounds: agents::Bounds {
+                    nodes_max: 20,
+                    finished_trees_max: 3,
+                    finished_max_ms: 60_000,
+                },
+                seed: self.seed,
+            },
         }
     }
 }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+use sightline::agents::{Folded, StateOptions, StreamState, encode_trees};
 use sightline::counters::check_balance;
-use sightline::event::{RejectionCode, Stream};
+use sightline::event::{Dialect, KnownType, Parser, RejectionCode, StoredEvent, Stream};
 use sightline::limits::TOKEN_LEEWAY_S;
 use sightline::wire::close::CloseReason;
 
@@ -27,7 +29,7 @@ impl World {
         let mut outbox_bytes = 0;
         for (_, peer) in peers.iter() {
             let bytes = peer.outbox().bytes();
-            outbox_bytes += bytes;
+            outbox_bytes += peer.waiting_bytes();
             if peer.closing().is_some() {
                 continue;
             }
@@ -87,6 +89,8 @@ impl World {
                 ("replayed", &counters.events_replayed),
                 ("resumed from memory", &counters.ring_hits),
                 ("resumed from the log", &counters.ring_misses),
+                ("state loaded", &counters.state_loads),
+                ("state written", &counters.state_snapshots),
             ];
             for (name, cell) in closes.into_iter().chain(refused).chain(others) {
                 edges.count(name, cell.value());
@@ -109,12 +113,61 @@ impl World {
         self.verify_viewers(&ledgers)?;
         self.verify_fates(&ledgers)?;
         self.verify_orders(&ledgers)?;
+        self.verify_states()?;
+        self.verify_screens()?;
         let bytes_max = self.scenario.bounds.mail_bytes_pending_max + FRAME_BYTES_PER_TURN_MAX;
         if self.post.letter_bytes_max > bytes_max {
             return Err(format!(
                 "a letter of {} bytes, at most {bytes_max}",
                 self.post.letter_bytes_max
             ));
+        }
+        Ok(())
+    }
+
+    // What is known of streams is what their events say, one after the other.
+    fn verify_states(&self) -> Told {
+        for (stream, events) in self.logs.streams() {
+            let core = self.partition.core_of(stream.kind, &stream.id);
+            let Some(state) = self.cores[core].hub.state(stream) else {
+                continue;
+            };
+            let folded = fold(stream, events, &self.scenario.options(core).states);
+            if state.at() != folded.at() || state.snapshot() != folded.snapshot() {
+                return Err(format!(
+                    "{stream} is {state:?}, but its events come to {folded:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    // Whoever wants all trees of its user has them as the events of the log make them.
+    fn verify_screens(&self) -> Told {
+        for viewer in &self.viewers {
+            let is_open = self.is_open(viewer.link) && viewer.close.is_none();
+            let Some(screen) = viewer
+                .all_trees()
+                .filter(|_| is_open && viewer.habits.reads > 0)
+            else {
+                continue;
+            };
+            let stream = Stream::user(viewer.user);
+            let core = self.partition.core_of(stream.kind, &stream.id);
+            let events = self.logs.streams().find(|(known, _)| **known == stream);
+            let events = events.map_or(&[][..], |(_, events)| events);
+            let state = fold(&stream, events, &self.scenario.options(core).states);
+            let trees = trees(&state, viewer.dialect);
+            if !trees
+                .iter()
+                .map(|(root, tree)| (root.as_str(), tree))
+                .eq(screen.clone())
+            {
+                return Err(format!(
+                    "viewer {} of {} is shown {screen:?}, but its events come to {trees:?}",
+                    viewer.link, viewer.user
+                ));
+            }
         }
         Ok(())
     }
@@ -287,4 +340,37 @@ impl World {
     fn is_open(&self, link: u64) -> bool {
         self.links.is_open(link)
     }
+}
+
+fn fold(stream: &Stream, events: &[StoredEvent], options: &StateOptions) -> StreamState {
+    let mut state = StreamState::new(stream.kind, options);
+    let mut parser = Parser::new();
+    for stored in events {
+        let (event, folded) = (&stored.event, Folded::from(stored));
+        let known_type = KnownType::find(&event.event_type);
+        let known_type = known_type.filter(|known_type| state.reads(*known_type));
+        let applied = known_type.and_then(|known_type| {
+            parser.with_known(known_type, &event.data, |known| {
+                state.apply(folded, Some(known))
+            })
+        });
+        applied.unwrap_or_else(|| state.apply(folded, None));
+    }
+    state
+}
+
+// A state's trees by the session of their root, as a viewer is shown them.
+fn trees(state: &StreamState, dialect: Dialect) -> BTreeMap<String, Value> {
+    let forest = state.forest();
+    let roots = forest
+        .into_iter()
+        .flat_map(|forest| forest.roots().map(move |root| (forest, root)));
+    let tree = |(forest, root)| {
+        let mut text = Vec::new();
+        encode_trees(forest, &[root], dialect, &mut text);
+        let mut trees: Vec<Value> = serde_json::from_slice(&text).ok()?;
+        let tree = trees.pop()?;
+        Some((tree["session_id"].as_str()?.to_owned(), tree))
+    };
+    roots.filter_map(tree).collect()
 }

@@ -3,10 +3,12 @@
 
 mod answers;
 mod sightings;
+mod trees;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
+use sightline::dialect::TreeMode;
 use sightline::event::{Dialect, Stream};
 use sightline::wire::frame::{Control, Data, OpCode, encode_client_frame};
 
@@ -17,6 +19,7 @@ use crate::scenario::EPOCH;
 
 use answers::Subscription;
 pub use sightings::Sightings;
+use trees::Screen;
 
 /// What the core writes ahead of the frames.
 pub const RESPONSE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
@@ -64,6 +67,10 @@ pub struct Viewer {
     cursors: BTreeMap<String, u64>,
     next_id: u64,
     reader: FrameReader,
+    // What it asked for of trees, and what it was told of them.
+    tree: Option<TreeMode>,
+    screen: Screen,
+    is_narrowed: bool,
 }
 
 /// How a viewer behaves, now and so far.
@@ -83,6 +90,7 @@ pub struct Wishes {
     /// It agreed on permessage-deflate.
     pub takes_deflated: bool,
     pub cursors: BTreeMap<String, u64>,
+    pub tree: Option<TreeMode>,
 }
 
 /// What a viewer has asked for.
@@ -155,6 +163,9 @@ impl Viewer {
             cursors: wishes.cursors.clone(),
             next_id: 0,
             reader: FrameReader::new(RESPONSE, wishes.takes_deflated),
+            tree: wishes.tree,
+            screen: Screen::default(),
+            is_narrowed: !wishes.sessions.is_empty(),
         }
     }
 
@@ -179,6 +190,13 @@ impl Viewer {
             Some((name_of(stream), marks.iter().rev().find_map(seq)?))
         });
         places.collect()
+    }
+
+    /// The trees on its screen, where these are to be all of its user's.
+    pub fn all_trees(&self) -> Option<BTreeMap<&str, &Value>> {
+        let is_all = matches!(self.tree, Some(TreeMode::Full | TreeMode::Patch));
+        let is_narrowed = self.is_narrowed;
+        (is_all && !is_narrowed && self.is_established).then(|| self.screen.trees())
     }
 
     pub fn keys(&self) -> Vec<String> {
@@ -269,6 +287,7 @@ impl Viewer {
         // Only a connection that ends before it began is told something else.
         self.is_greeted = true;
         match name {
+            "agent_tree_update" => self.handle_tree(&data),
             "connection_established" => self.handle_established(&data),
             "cursor" => {
                 self.cursor = Some(seqs(&data["streams"])?);
@@ -322,6 +341,33 @@ impl Viewer {
             "token_refreshed" => self.handle_refreshed(&data),
             _ => Err("an unknown message".into()),
         }
+    }
+
+    fn handle_tree(&mut self, data: &Value) -> Told {
+        let is_default = self.tree.is_none() && self.dialect == Dialect::Keen;
+        expect(
+            is_default || matches!(self.tree, Some(TreeMode::Full | TreeMode::Patch)),
+            "a tree for one who wants none",
+        )?;
+        expect(self.is_established, "a tree before connection_established")?;
+        let at_seq = self.screen.see(data)?;
+        // It follows every event up to there; before what was missed the present trees come.
+        let own = Stream::user(self.user);
+        let sees_all = |wanted: &Wanted| wanted.contains(&FilterSpec::default());
+        let sees_all = self.live.get(&own).is_some_and(sees_all);
+        if !sees_all || self.replayed_to.contains_key(&own) {
+            return Ok(());
+        }
+        let mut marks = self.marks.get(&own).into_iter().flatten();
+        let place = marks.next_back().map(|mark| match mark {
+            Mark::Add { at: seq, .. }
+            | Mark::Begin { after: seq, .. }
+            | Mark::Event { seq, .. }
+            | Mark::Position { seq } => *seq,
+            Mark::Change { after, .. } => after.unwrap_or(u64::MAX),
+            Mark::End => 0,
+        });
+        expect(Some(at_seq) <= place, "a tree is ahead of its events")
     }
 
     fn handle_established(&mut self, data: &Value) -> Told {

@@ -444,6 +444,14 @@ impl World {
                 core.hub.peers().len()
             ));
         }
+        // The last state of a tree comes at its time.
+        let soon_ms = self.now().ms() + 200;
+        let is_soon = |due_ms: u64| due_ms < soon_ms;
+        for core in &self.cores {
+            if core.hub.next_deadline_ms().is_some_and(is_soon) {
+                waiting.insert(format!("core {} is due soon", core.index));
+            }
+        }
         for core in self
             .cores
             .iter()

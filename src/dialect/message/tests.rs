@@ -139,6 +139,37 @@ fn positions_are_told_by_stream() {
 }
 
 #[test]
+fn trees_stand_as_they_were_written() {
+    check(
+        &ServerMessage::AgentTree {
+            id: Some(&text_id("t")),
+            trees: br#"[{"session_id":"a"}]"#,
+            trees_omitted: 0,
+            at_seq: Seq(7),
+        },
+        "agent_tree",
+        r#"{"trees":[{"session_id":"a"}],"at_seq":7,"id":"t"}"#,
+    );
+    check(
+        &ServerMessage::AgentTree {
+            id: None,
+            trees: b"[]",
+            trees_omitted: 3,
+            at_seq: Seq(7),
+        },
+        "agent_tree",
+        r#"{"trees":[],"trees_omitted":3,"at_seq":7}"#,
+    );
+    check(
+        &ServerMessage::AgentTreeUpdate {
+            data: br#"{"tree_root":"a","at_seq":7,"removed":true}"#,
+        },
+        "agent_tree_update",
+        r#"{"tree_root":"a","at_seq":7,"removed":true}"#,
+    );
+}
+
+#[test]
 fn the_answer_to_subscribe_has_the_shape_of_the_question() {
     let filter = filter();
     let key = filter.key();

@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
+use crate::agents::activity::{Tally, TimeRange};
 use crate::counters::CoreStats;
-use crate::event::{Epoch, RecordContent, Seq, Stream};
+use crate::event::{Epoch, RecordContent, Seq, StoredEvent, Stream};
 use crate::history::catalog::Catalog;
+use crate::history::replay::ReplayBatch;
 use crate::history::resume::{Outcome, ResumePoint};
 use crate::history::storage::Storage;
 use crate::history::writer::Change;
@@ -134,7 +136,7 @@ impl<S: Storage> Reader<S> {
             }
             ToReader::Levels(levels) => self.upkeep.handle_levels(levels),
             ToReader::Read { core, request } => {
-                let what = usize::from(matches!(request.what, ReadWhat::Resume { .. }));
+                let what = request.what.index();
                 self.stats.counters.log_reads.at(what).add(1);
                 self.handle_request(core, request);
             }
@@ -155,16 +157,15 @@ impl<S: Storage> Reader<S> {
     }
 
     fn handle_request(&mut self, core: usize, request: ReadRequest) {
-        let (ReadWhat::Events { kept, .. } | ReadWhat::Resume { kept, .. }) = &request.what;
         let is_early = |(owner, through): (usize, u64)| self.kept[owner] < through;
-        if kept.is_some_and(is_early) {
+        if request.what.kept().is_some_and(is_early) {
             return self.early.push((core, request));
         }
         let id = request.id;
         let result = catch_unwind(AssertUnwindSafe(|| self.read(request)));
         let result = result.unwrap_or_else(|_| {
             self.stats.counters.log_panics.add(1);
-            error!("a panic while reading the event log: the viewer is closed");
+            error!("a panic while reading the event log: whoever asked is told");
             Err(ReadFailed)
         });
         if result.is_err() {
@@ -176,6 +177,13 @@ impl<S: Storage> Reader<S> {
     fn read(&mut self, request: ReadRequest) -> Result<Read, ReadFailed> {
         let ReadRequest { stream, what, .. } = request;
         let read = match what {
+            ReadWhat::Count {
+                range,
+                after,
+                up_to,
+                bytes_max,
+                ..
+            } => self.count(&stream, range, (after, up_to), bytes_max),
             ReadWhat::Events {
                 after,
                 up_to,
@@ -183,6 +191,7 @@ impl<S: Storage> Reader<S> {
                 ..
             } => self.read_events(&stream, after, up_to, bytes_max),
             ReadWhat::Resume { cursor, head, .. } => self.resume(&stream, cursor, head),
+            ReadWhat::Snapshot { .. } => self.snapshot(&stream),
         };
         let was_failing = std::mem::replace(&mut self.is_failing, read.is_err());
         match &read {
@@ -200,14 +209,7 @@ impl<S: Storage> Reader<S> {
         up_to: Seq,
         bytes_max: usize,
     ) -> io::Result<Read> {
-        let mut replay = self.catalog.replay_from(stream, after, up_to);
-        let mut batch = self.catalog.read(&mut replay, bytes_max)?;
-        // Erased events alone are no answer: whoever asks goes on after the last event that comes.
-        while batch.events.is_empty() && batch.missing.is_none() && !batch.is_done {
-            batch = self.catalog.read(&mut replay, bytes_max)?;
-        }
-        let events_read = &self.stats.counters.log_events_read;
-        events_read.add(batch.events.len() as u64);
+        let batch = self.read_batch(stream, (after, up_to), bytes_max)?;
         Ok(Read::Events {
             events: batch.events,
             missing: batch.missing,
@@ -237,6 +239,50 @@ impl<S: Storage> Reader<S> {
             }),
             earliest: resumed.earliest,
         })
+    }
+
+    fn read_batch(
+        &mut self,
+        stream: &Stream,
+        (after, up_to): (Seq, Seq),
+        bytes_max: usize,
+    ) -> io::Result<ReplayBatch> {
+        let mut replay = self.catalog.replay_from(stream, after, up_to);
+        let mut batch = self.catalog.read(&mut replay, bytes_max)?;
+        // Erased events alone are no answer: whoever asks goes on after the last event that comes.
+        while batch.events.is_empty() && batch.missing.is_none() && !batch.is_done {
+            batch = self.catalog.read(&mut replay, bytes_max)?;
+        }
+        let events_read = &self.stats.counters.log_events_read;
+        events_read.add(batch.events.len() as u64);
+        Ok(batch)
+    }
+
+    fn count(
+        &mut self,
+        stream: &Stream,
+        range: TimeRange,
+        (after, up_to): (Seq, Seq),
+        bytes_max: usize,
+    ) -> io::Result<Read> {
+        let batch = self.read_batch(stream, (after, up_to), bytes_max)?;
+        let mut tally = Box::new(Tally::new(range));
+        for StoredEvent { event, .. } in &batch.events {
+            tally.add(&event.event_type, event.timestamp_ms, 1);
+        }
+        let last = batch.events.last().map_or(after, |last| last.seq);
+        Ok(Read::Count {
+            tally,
+            last: batch.missing.map_or(last, |hole| hole.to),
+            is_done: batch.is_done,
+        })
+    }
+
+    fn snapshot(&mut self, stream: &Stream) -> io::Result<Read> {
+        let latest = self.catalog.snapshot(stream)?;
+        let bounds = self.catalog.bounds(stream)?;
+        let last = bounds.map(|bounds| bounds.last);
+        Ok(Read::Snapshot { latest, last })
     }
 
     fn do_chore(&mut self, now: Now) {

@@ -340,6 +340,34 @@ fn an_erased_user_is_gone_from_every_file_also_if_its_events_were_just_handed_ov
 }
 
 #[test]
+fn the_latest_snapshot_is_read_with_the_last_event() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut harness = Harness::open(folder.path(), Durability::Fsync);
+    let read = |harness: &mut Harness, user: &str| {
+        let kept = Some((0, harness.appended));
+        match harness.read(user, ReadWhat::Snapshot { kept }) {
+            Read::Snapshot { latest, last } => (latest, last),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(read(&mut harness, "ada"), (None, None));
+    let first = harness.append("ada", "1");
+    assert_eq!(read(&mut harness, "ada"), (None, Some(first)));
+    let mut batch = RecordBatch::default();
+    let stream = Stream::user("ada");
+    batch
+        .push_snapshot(&harness.codec, &stream, first, b"all of one")
+        .unwrap();
+    harness.hand_over(batch);
+    let latest = Some((first, Bytes::from_static(b"all of one")));
+    assert_eq!(read(&mut harness, "ada"), (latest.clone(), Some(first)));
+    let second = harness.append("ada", "2");
+    assert_eq!(read(&mut harness, "ada"), (latest, Some(second)));
+    assert_eq!(read(&mut harness, "bob"), (None, None));
+    harness.threads.close().unwrap();
+}
+
+#[test]
 fn segments_are_sealed_though_the_reader_is_never_silent() {
     let folder = tempfile::tempdir().unwrap();
     let storage = DiskStorage::create(folder.path()).unwrap();

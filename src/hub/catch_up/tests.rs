@@ -10,9 +10,8 @@ use crate::hub::rig::{Client, EPOCH, OUTBOX_BYTES_MAX, Rig, claims, event, seqs}
 /// A ring that holds next to nothing, so that the log is read.
 pub const NARROW: Bounds = Bounds {
     ring_bytes_max: 0,
-    mail_bytes_pending_max: 1 << 24,
-    nack_bytes_queued_max: 1 << 20,
     streams_idle_max: 1_000,
+    ..Bounds::USUAL
 };
 
 pub fn rig_with(cores: usize, bounds: Bounds) -> Rig {

@@ -183,9 +183,12 @@ fn a_cursor_in_a_forgotten_stream_is_judged_when_the_log_keeps_all_that_was_in_i
     };
     let mut rig = rig_with(1, bounds);
     rig.logs[0].is_slow = true;
-    publish(&mut rig, 3);
-    for other in ["bob", "cy", "dan", "eve"] {
-        publish_to(&mut rig, 1, Some(other), None);
+    // A stream whose events come to something is not forgotten before that is.
+    for user in ["ada", "ada", "ada", "bob", "cy", "dan", "eve"] {
+        let publisher = rig.publisher(0);
+        let note = json!({"type": "note", "user_id": user});
+        rig.publish(publisher, &note.to_string());
+        rig.settle();
     }
     let client = resume(&mut rig, &[], "1");
     rig.settle();

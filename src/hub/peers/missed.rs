@@ -27,6 +27,11 @@ impl Room {
         }
         has_room
     }
+
+    /// Whether most of what there can be is free.
+    pub fn is_wide(&self) -> bool {
+        self.bytes >= self.bytes_max / 2
+    }
 }
 
 impl Peers {

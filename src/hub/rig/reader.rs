@@ -4,8 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
+use crate::agents::activity::Tally;
+use crate::agents::{Folded, StateOptions, StreamState};
 use crate::event::record::{RecordView, read_verified};
-use crate::event::{Epoch, RecordBatch, Seq, SeqRange, StoredEvent, Stream, StreamKind};
+use crate::event::{
+    Epoch, Known, KnownType, Parser, RecordBatch, Seq, SeqRange, SnapshotPart, StoredEvent, Stream,
+    StreamKind,
+};
 use crate::hub::reads::{LogOutcome, Read, ReadAnswer, ReadFailed, ReadRequest, ReadWhat};
 
 use super::EPOCH;
@@ -22,6 +27,7 @@ pub struct PlainLog {
     /// The records of each core that are kept.
     pub kept: Vec<u64>,
     streams: BTreeMap<Stream, Vec<StoredEvent>>,
+    snapshots: BTreeMap<Stream, (Seq, Bytes)>,
     taken: BTreeMap<Stream, Seq>,
     damaged: BTreeSet<(Stream, Seq)>,
 }
@@ -40,15 +46,62 @@ impl PlainLog {
         for entry in &batch.entries {
             let range = entry.offset as usize..(entry.offset + entry.length) as usize;
             let record = Bytes::copy_from_slice(&batch.bytes[range]);
-            if let Ok(RecordView::Event(event)) = read_verified(&record) {
-                let stream = Stream {
-                    kind: event.kind,
-                    id: event.stream_id().into(),
-                };
-                let stored = event.to_stored(&record);
-                self.streams.entry(stream).or_default().push(stored);
+            match read_verified(&record) {
+                Ok(RecordView::Event(event)) => {
+                    let stream = Stream {
+                        kind: event.kind,
+                        id: event.stream_id().into(),
+                    };
+                    let stored = event.to_stored(&record);
+                    self.streams.entry(stream).or_default().push(stored);
+                }
+                Ok(RecordView::Snapshot(snapshot)) => {
+                    assert_eq!(snapshot.part, SnapshotPart::WHOLE, "small in tests");
+                    let stream = Stream {
+                        kind: snapshot.kind,
+                        id: snapshot.id.into(),
+                    };
+                    let payload = record.slice_ref(snapshot.payload);
+                    self.snapshots.insert(stream, (snapshot.seq, payload));
+                }
+                _ => {}
             }
         }
+    }
+
+    /// The seq of a stream's latest snapshot, where there is one.
+    pub fn snapshot(&self, stream: &Stream) -> Option<u64> {
+        self.snapshots.get(stream).map(|(seq, _)| seq.0)
+    }
+
+    /// The events of a stream.
+    pub fn stored(&self, stream: &Stream) -> &[StoredEvent] {
+        self.streams.get(stream).map_or(&[], Vec::as_slice)
+    }
+
+    /// What they lead to, one after the other.
+    pub fn fold(&self, stream: &Stream, options: &StateOptions) -> StreamState {
+        let mut state = StreamState::new(stream.kind, options);
+        let mut parser = Parser::new();
+        for stored in self.stored(stream) {
+            let (event, folded) = (&stored.event, Folded::from(stored));
+            let known_type = KnownType::find(&event.event_type);
+            let known_type = known_type.filter(|known_type| state.reads(*known_type));
+            let applied = known_type.and_then(|known_type| {
+                let take = |known: &Known<'_>| state.apply(folded, Some(known));
+                parser.with_known(known_type, &event.data, take)
+            });
+            applied.unwrap_or_else(|| state.apply(folded, None));
+        }
+        state
+    }
+
+    /// A user's events and all snapshots go.
+    pub fn erase(&mut self, user: &str) {
+        for events in self.streams.values_mut() {
+            events.retain(|event| event.event.user.as_deref() != Some(user));
+        }
+        self.snapshots.clear();
     }
 
     /// The seqs of a stream.
@@ -87,12 +140,31 @@ impl PlainLog {
 
     /// The answer, where the log has what it must have before.
     pub fn answer(&self, request: &ReadRequest) -> Option<ReadAnswer> {
-        let (ReadWhat::Events { kept, .. } | ReadWhat::Resume { kept, .. }) = &request.what;
+        let kept = request.what.kept();
         if self.is_silent || kept.is_some_and(|(core, through)| self.kept[core] < through) {
             return None;
         }
         let stream = &request.stream;
         let read = match request.what {
+            // One event at a time, so that nothing is counted at once.
+            ReadWhat::Count {
+                range,
+                after,
+                up_to,
+                ..
+            } => {
+                let mut tally = Box::new(Tally::new(range));
+                let left = |event: &&StoredEvent| event.seq > after && event.seq <= up_to;
+                let next = self.readable(stream).find(left);
+                if let Some(StoredEvent { event, .. }) = next {
+                    tally.add(&event.event_type, event.timestamp_ms, 1);
+                }
+                Read::Count {
+                    tally,
+                    last: next.map_or(after, |next| next.seq),
+                    is_done: next.is_none(),
+                }
+            }
             ReadWhat::Events {
                 after,
                 up_to,
@@ -102,6 +174,10 @@ impl PlainLog {
             ReadWhat::Resume { cursor, head, .. } => Read::Resume {
                 outcome: cursor.map(|(epoch, seq)| self.outcome(stream, epoch, seq, head)),
                 earliest: self.readable(stream).next().map(|event| event.seq),
+            },
+            ReadWhat::Snapshot { .. } => Read::Snapshot {
+                latest: self.snapshots.get(stream).cloned(),
+                last: self.readable(stream).last().map(|event| event.seq),
             },
         };
         let result = if self.is_broken {

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use sightline::agents::{self, StateOptions};
 use sightline::auth::{
     Claims, KeySet, MintOptions, Permission, Revocations, SigningKey, Verifier, mint,
 };
@@ -101,6 +102,16 @@ impl Gateway {
             },
             heartbeat_interval_ms: 60,
             heartbeat_grace_ms: 10_000,
+            conversation_silence_ms: 60_000,
+            states: StateOptions {
+                phases: ["EXPLORE", "PLAN"].map(String::from).into(),
+                bounds: agents::Bounds {
+                    nodes_max: 20,
+                    finished_trees_max: 3,
+                    finished_max_ms: 60_000,
+                },
+                seed,
+            },
         };
         let now = now_since(now_ms, now_ms, 0);
         let ids_max = options.limits.dedup_ids_max;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use sightline::dialect::{Command, CommandError, Complaint, MessageId, Subscribe, Unsubscribe};
 use sightline::dialect::{ERROR_CODES, encode_message, is_continue};
 use sightline::event::{Dialect, Filter};
-use sightline::limits::FILTERS_PER_MESSAGE_MAX;
+use sightline::limits::{CONVERSATIONS_PER_ANSWER_MAX, FILTERS_PER_MESSAGE_MAX};
 
 use super::NOW_MS;
 use super::query::check_cursor;
@@ -26,6 +26,8 @@ const TOKENS: &[&str] = &[
     "\"type\":", "\"data\":", "\"id\":", "\"subscribe\"", "\"unsubscribe\"", "\"ping\"",
     "\"refresh_token\"", "\"continue\"", "\"filters\":", "\"projectIds\":[", "\"eventTypes\":[",
     "\"sessionIds\":[", "\"messageTypes\":[", "\"toolNames\":[", "\"epoch\":", "\"resume\":",
+    "\"get_agent_tree\"", "\"sessionId\":", "\"get_active_conversations\"", "\"projectId\":",
+    "\"limit\":", "\"get_project_activity\"", "\"timeRange\":", "\"start\":", "\"end\":",
     "\"timestamp\":", "\"token\":", "\"subscriptionKey\":", "\"44136fa355b3678a\"", "\"0000000a\"",
     "\"user=1,project/7=2\"", "\"agent_error\"", "\"error\"", "null", "true", "{}", "[]",
     "[{},{}]", "{", "}", "[", "]", ",", "\"", "\\u0061", "\\ud83d\\ude00", "-1", "1.5",
@@ -52,6 +54,28 @@ fn check_command(command: &Command, object: &Map<String, Value>) {
     let data = &object.get("data");
     let member = |name: &str| data.and_then(|data| data.get(name));
     let name = match command {
+        Command::Activity(question) => {
+            check_project(&question.project, member("projectId"));
+            let range = question.range.as_ref();
+            assert_eq!(range.is_some(), member("timeRange").is_some());
+            assert!(range.is_none_or(|range| range.start_ms() <= range.end_ms()));
+            "get_project_activity"
+        }
+        Command::AgentTree { session } => {
+            assert_eq!(
+                session.as_deref(),
+                member("sessionId").and_then(Value::as_str)
+            );
+            "get_agent_tree"
+        }
+        Command::Conversations(question) => {
+            assert!((1..=CONVERSATIONS_PER_ANSWER_MAX).contains(&question.limit));
+            match &question.project {
+                Some(project) => check_project(project, member("projectId")),
+                None => assert_eq!(member("projectId"), None),
+            }
+            "get_active_conversations"
+        }
         Command::Ping { echo } => {
             assert_eq!(echo.as_ref(), member("timestamp"));
             "ping"
@@ -93,6 +117,12 @@ fn check_command(command: &Command, object: &Map<String, Value>) {
         }
     };
     assert_eq!(object["type"], name);
+}
+
+fn check_project(project: &str, said: Option<&Value>) {
+    let text = said.and_then(Value::as_str);
+    let number = said.filter(|said| said.is_number()).map(Value::to_string);
+    assert_eq!(Some(project), text.or(number.as_deref()));
 }
 
 fn check_filters(filters: &[Filter]) {
