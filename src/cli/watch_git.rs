@@ -20,7 +20,8 @@ use watch::Watch;
 /// Publish a git repository's commits and branch changes as git_operation events
 ///
 /// The newest commits first go out, the oldest of them first; with --follow, then everything that
-/// happens on the local branches. A commit has the same event_id whenever it is published, so a
+/// happens on the local branches. In the trees of agents the repository is one, and each branch one
+/// below it. A commit has the same event_id whenever it is published, so a
 /// second run within ten minutes brings no duplicates.
 #[derive(Args, Clone, Debug)]
 pub struct WatchGitArgs {
@@ -34,7 +35,8 @@ pub struct WatchGitArgs {
     /// The project that it belongs to
     #[arg(long, value_name = "ID")]
     project: Option<String>,
-    /// The session that it is shown under; by default git-NAME, after the repository
+    /// The session that it is shown under, its branches below it as ID/BRANCH; by default git-NAME,
+    /// after the repository
     #[arg(long, value_name = "ID")]
     session: Option<String>,
     /// How many of the newest commits to publish first

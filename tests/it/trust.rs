@@ -94,11 +94,11 @@ fn a_repositorys_commits_arrive_over_tls() {
     let trust = ["--ca-file", path(&ca), "--token", &token];
     let ending = run(folder.path(), &[&arguments[..], &trust].concat());
     assert_eq!(ending.code, Some(0), "{}", ending.err);
-    assert!(
-        viewer.skip_to("git_operation")["data"]
-            .to_string()
-            .contains("over TLS")
-    );
+    // What is checked out comes first. The viewer waits no longer than its deadline.
+    while !viewer.skip_to("git_operation")["data"]
+        .to_string()
+        .contains("over TLS")
+    {}
 }
 
 /// Expects that nobody publishes to `url`, and that what is said about it holds these words.

@@ -1,13 +1,20 @@
 //! `git_operation` events: the keen document's fields, and a few of git's own beside them.
 //!
+//! In the user's trees a repository is an agent and each of its branches one below it: what happens
+//! to a branch is its own session's, what is checked out the repository's. A branch is announced by
+//! an `agent_spawned`; one that is deleted is complete.
+//!
 //! `files_changed` is the list of paths, as the keen document's trees hold it; of a commit with
 //! more than `FILES_MAX` it is the first ones, and `file_change_stats` then carries the true
 //! count, which the gateway otherwise derives (contract, section 8). What git does not know,
 //! `duration_ms`, is null.
 
+use std::hash::Hasher as _;
+
 use compact_str::{CompactString, format_compact};
 use jiff::Timestamp;
 use serde::Serialize;
+use siphasher::sip::SipHasher13;
 
 use super::super::publish::intake::Item;
 use super::super::publish::window::Parcel;
@@ -19,8 +26,25 @@ use super::refs::{Change, Head};
 pub(crate) struct Author {
     pub(crate) user: String,
     pub(crate) project: Option<String>,
+    /// The repository's.
     pub(crate) session: String,
     pub(crate) repository: String,
+}
+
+impl Author {
+    /// The session of a branch, at most 128 bytes; `HEAD`, which is none, is the repository itself.
+    /// A name too long for that is cut, and told from others by a hash of all of it.
+    fn branch_session(&self, branch: &str) -> String {
+        if branch == "HEAD" {
+            return self.session.clone();
+        }
+        let session = format!("{}/{branch}", self.session);
+        if session.len() <= SESSION_BYTES_MAX {
+            return session;
+        }
+        let hash = format!("~{:016x}", hash(&session));
+        format!("{}{hash}", cut(&session, SESSION_BYTES_MAX - hash.len()))
+    }
 }
 
 /// The session of a repository of this name; at most 128 bytes.
@@ -53,7 +77,41 @@ pub(crate) fn commit(author: &Author, commit: &Commit) -> Item {
     // 64 bytes at most, whatever the length of the hash.
     let event_id = format!("git-{}-commit", cut(&commit.hash, 40));
     let timestamp = time(commit.committed_at).map(Timestamp::as_millisecond);
-    item(author, label, &event_id, timestamp, data)
+    let session = author.branch_session(&commit.branch);
+    operation(author, &session, label, &event_id, timestamp, data)
+}
+
+/// A branch that something is about to be told of. The same for each run that begins within the
+/// gateway's window for duplicates.
+pub(crate) fn announcement(author: &Author, branch: &str) -> Item {
+    let session = author.branch_session(branch);
+    let event_id = format!("git-{:016x}-branch", hash(&session));
+    let data = Announcement {
+        parent_session: &author.session,
+        child_session: &session,
+        git_branch: branch,
+        purpose: format!("branch of {}", author.repository),
+        repository: &author.repository,
+    };
+    let event = Event {
+        event_type: "agent_spawned",
+        ..Event::new(author, &author.session, &event_id, data)
+    };
+    event.item(format_compact!("branch {branch}"))
+}
+
+/// A branch that is gone is done. `event_id` is the caller's.
+pub(crate) fn end(author: &Author, branch: &str, event_id: &str) -> Item {
+    let session = author.branch_session(branch);
+    let data = End {
+        success: true,
+        repository: &author.repository,
+    };
+    let event = Event {
+        event_type: "completion",
+        ..Event::new(author, &session, event_id, data)
+    };
+    event.item(format_compact!("end of {branch}"))
 }
 
 /// A branch or HEAD that changed. `event_id` is the caller's: the same change can happen twice.
@@ -74,12 +132,16 @@ pub(crate) fn change(author: &Author, change: &Change, event_id: &str) -> Item {
         ..Data::new(author, branch, hash)
     };
     let label = format_compact!("{operation_type} {branch}");
-    item(author, label, event_id, None, data)
+    let session = match change {
+        Change::CheckedOut(_) => author.session.clone(),
+        _ => author.branch_session(branch),
+    };
+    operation(author, &session, label, event_id, None, data)
 }
 
 /// An event as published.
 #[derive(Serialize)]
-struct Event<'a> {
+struct Event<'a, D> {
     event_type: &'static str,
     event_id: &'a str,
     user_id: &'a str,
@@ -88,7 +150,46 @@ struct Event<'a> {
     session_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     timestamp: Option<i64>,
-    data: Data<'a>,
+    data: D,
+}
+
+impl<'a, D: Serialize> Event<'a, D> {
+    /// A git operation, at the time when the gateway gets it.
+    fn new(author: &'a Author, session: &'a str, event_id: &'a str, data: D) -> Self {
+        Self {
+            event_type: "git_operation",
+            event_id,
+            user_id: &author.user,
+            project_id: author.project.as_deref(),
+            session_id: session,
+            timestamp: None,
+            data,
+        }
+    }
+
+    fn item(&self, label: CompactString) -> Item {
+        let text =
+            serde_json::to_string(self).expect("maps have string keys and writing is to memory");
+        Item::Parcel(Parcel {
+            label,
+            text: text.into(),
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct Announcement<'a> {
+    parent_session: &'a str,
+    child_session: &'a str,
+    git_branch: &'a str,
+    purpose: String,
+    repository: &'a str,
+}
+
+#[derive(Serialize)]
+struct End<'a> {
+    success: bool,
+    repository: &'a str,
 }
 
 #[derive(Serialize)]
@@ -149,28 +250,19 @@ struct Stats {
     deleted: u64,
 }
 
-fn item(
+fn operation(
     author: &Author,
+    session: &str,
     label: CompactString,
     event_id: &str,
     timestamp: Option<i64>,
     data: Data<'_>,
 ) -> Item {
     let event = Event {
-        event_type: "git_operation",
-        event_id,
-        user_id: &author.user,
-        project_id: author.project.as_deref(),
-        session_id: &author.session,
         timestamp,
-        data,
+        ..Event::new(author, session, event_id, data)
     };
-    let text =
-        serde_json::to_string(&event).expect("maps have string keys and writing is to memory");
-    Item::Parcel(Parcel {
-        label,
-        text: text.into(),
-    })
+    event.item(label)
 }
 
 /// As many of the first paths as the bounds allow.
@@ -189,6 +281,13 @@ fn time(seconds: i64) -> Option<Timestamp> {
     Timestamp::from_second(seconds)
         .ok()
         .filter(|time| *time >= Timestamp::UNIX_EPOCH)
+}
+
+/// The same in every run and on every machine.
+fn hash(text: &str) -> u64 {
+    let mut hasher = SipHasher13::new();
+    hasher.write(text.as_bytes());
+    hasher.finish()
 }
 
 fn short(hash: &str) -> &str {
@@ -254,7 +353,7 @@ mod tests {
             event,
             json!({
                 "event_type": "git_operation", "event_id": format!("git-{hash}-commit"),
-                "user_id": "u", "project_id": "7", "session_id": "git-repo",
+                "user_id": "u", "project_id": "7", "session_id": "git-repo/feature/x",
                 "timestamp": 1_763_805_600_000_i64,
                 "data": {
                     "operation_type": "commit", "branch": "feature/x", "commit_hash": hash,
@@ -265,6 +364,32 @@ mod tests {
                 },
             })
         );
+    }
+
+    #[test]
+    fn a_branch_is_a_session_below_its_repository() {
+        let event = value(announcement(&author(), "feature/x"));
+        assert_eq!(event["event_type"], "agent_spawned");
+        assert_eq!(event["session_id"], "git-repo");
+        let data = json!({"parent_session": "git-repo", "child_session": "git-repo/feature/x",
+            "git_branch": "feature/x", "purpose": "branch of repo", "repository": "repo"});
+        assert_eq!(event["data"], data);
+        let event = value(end(&author(), "feature/x", "id"));
+        assert_eq!(event["event_type"], "completion");
+        assert_eq!(event["session_id"], "git-repo/feature/x");
+        let checkout = Change::CheckedOut(Head::Branch("feature/x".into()));
+        let event = value(change(&author(), &checkout, "id"));
+        assert_eq!(event["session_id"], "git-repo");
+    }
+
+    #[test]
+    fn branches_of_the_longest_names_are_told_apart() {
+        let session = |end: &str| author().branch_session(&format!("{}{end}", "é".repeat(120)));
+        let (one, other) = (session("1"), session("2"));
+        assert_ne!(one, other);
+        assert!(one.len() <= SESSION_BYTES_MAX, "{one}");
+        let event = value(announcement(&author(), &"b".repeat(250)));
+        assert_eq!(event["event_id"].as_str().unwrap().len(), 27);
     }
 
     #[test]

@@ -119,12 +119,26 @@ impl Publishing {
         }
     }
 
+    /// The commits of the first look.
     fn last(&mut self, count: u32) -> Vec<Value> {
+        let mut events = self.all_of_last(count);
+        events.retain(|event| event["data"]["commit_message"].is_string());
+        events
+    }
+
+    fn all_of_last(&mut self, count: u32) -> Vec<Value> {
         self.watch.publish_last(count, &mut self.intake).unwrap();
         self.events()
     }
 
+    /// The git operations of a further look.
     fn look(&mut self) -> Vec<Value> {
+        let mut events = self.all_of_look();
+        events.retain(|event| event["event_type"] == "git_operation");
+        events
+    }
+
+    fn all_of_look(&mut self) -> Vec<Value> {
         self.watch.look(&mut self.intake).unwrap();
         self.events()
     }
@@ -293,6 +307,49 @@ fn follows_what_happens_on_branches() {
     assert_eq!(publishing.seen(), [""; 0]);
 }
 
+/// What an event says, and of which session.
+fn told(event: &Value) -> String {
+    let about = match &event["data"]["child_session"] {
+        Value::String(child) => child,
+        _ => event["data"]["operation_type"].as_str().unwrap_or("-"),
+    };
+    let name = |field: &str| event[field].as_str().unwrap().to_owned();
+    format!("{} {} {about}", name("session_id"), name("event_type"))
+}
+
+#[test]
+fn branches_are_agents_below_the_repository() {
+    let repo = Repo::empty();
+    repo.commit("a", "1\n", "first");
+    repo.git(["branch", "idle"]);
+    let mut publishing = Publishing::of(&repo.path());
+    let first: Vec<_> = publishing.all_of_last(20).iter().map(told).collect();
+    assert_eq!(
+        first,
+        [
+            "s git_operation checkout",
+            "s agent_spawned s/idle",
+            "s agent_spawned s/main",
+            "s/main git_operation commit",
+        ]
+    );
+    repo.git(["checkout", "--quiet", "-b", "feature/x"]);
+    repo.commit("b", "1\n", "two");
+    repo.git(["branch", "--quiet", "-D", "idle"]);
+    let then: Vec<_> = publishing.all_of_look().iter().map(told).collect();
+    assert_eq!(
+        then,
+        [
+            "s agent_spawned s/feature/x",
+            "s/feature/x git_operation branch_created",
+            "s/feature/x git_operation commit",
+            "s/idle git_operation branch_deleted",
+            "s/idle completion -",
+            "s git_operation checkout",
+        ]
+    );
+}
+
 #[test]
 fn a_commit_goes_out_once_however_often_it_comes_back() {
     let repo = Repo::empty();
@@ -396,18 +453,19 @@ fn the_command_publishes_until_all_is_acknowledged() {
     repo.commit("a", "1\n", "first");
     let (url, server) = TestServer::start(|server| {
         let mut peer = server.accept();
-        let event = peer.read();
-        peer.send(&serde_json::json!({"type": "ack", "data": {"through": 1}}));
-        event
+        let events = [peer.read(), peer.read(), peer.read()];
+        peer.send(&serde_json::json!({"type": "ack", "data": {"through": 3}}));
+        events
     });
     let args = args(&repo, url, false);
     within(move || watch(&args, Stop::default())).unwrap();
-    let event = within(move || server.join().unwrap());
-    assert_eq!(event["session_id"], "git-demo");
-    assert_eq!(
-        (&event["user_id"], &event["project_id"]),
-        (&"u".into(), &"7".into())
-    );
+    let events = within(move || server.join().unwrap());
+    let sessions = events.each_ref().map(|event| event["session_id"].clone());
+    assert_eq!(sessions, ["git-demo", "git-demo", "git-demo/main"]);
+    for event in events {
+        assert_eq!(event["user_id"], "u");
+        assert_eq!(event["project_id"], "7");
+    }
 }
 
 #[test]
@@ -420,7 +478,7 @@ fn the_command_follows_until_a_signal() {
     let (url, server) = TestServer::start(move |server| {
         let mut peer = server.accept();
         let mut told = Vec::new();
-        for number in 1..=2 {
+        for number in 1..=4 {
             told.push(summary(&peer.read()));
             peer.send(&serde_json::json!({"type": "ack", "data": {"through": number}}));
             ready.send(()).unwrap();
@@ -432,11 +490,16 @@ fn the_command_follows_until_a_signal() {
     let command = std::thread::spawn(move || watch(&args, stop));
     // Kept, so that the script's later words have a listener.
     let _is_ready = within(move || {
-        is_ready.recv().unwrap();
+        // What is checked out, its branch, and the first commit.
+        (0..3).for_each(|_| is_ready.recv().unwrap());
         is_ready
     });
     repo.commit("b", "1\n", "second");
     let told = within(move || server.join().unwrap());
+    let told: Vec<_> = told
+        .iter()
+        .filter(|told| told.starts_with("commit"))
+        .collect();
     assert_eq!(told, ["commit main first", "commit main second"]);
     within(move || command.join().unwrap()).unwrap();
 }

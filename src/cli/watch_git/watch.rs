@@ -14,6 +14,8 @@ use super::refs::{Change, Refs};
 
 /// A repository and what was published of it.
 pub(crate) struct Watch {
+    /// Branches that have been announced, and are still there.
+    announced: HashSet<String>,
     author: Author,
     /// Numbers this run's branch changes, for their event ids.
     changes: u64,
@@ -32,6 +34,7 @@ impl Watch {
     /// Has looked at nothing yet.
     pub(crate) fn new(repository: Repository, author: Author) -> Self {
         Self {
+            announced: HashSet::new(),
             author,
             changes: 0,
             published: HashSet::new(),
@@ -41,7 +44,8 @@ impl Watch {
         }
     }
 
-    /// The newest `last` commits of all branches and HEAD, oldest first.
+    /// What is checked out and which branches there are, then the newest `last` commits of all
+    /// these, oldest first.
     pub(crate) fn publish_last(
         &mut self,
         last: u32,
@@ -53,6 +57,7 @@ impl Watch {
         if names.is_empty() || last == 0 {
             return Ok(());
         }
+        self.publish_refs(intake);
         self.publish_commits(&names, &Refs::default(), Some(last), intake)
     }
 
@@ -100,6 +105,17 @@ impl Watch {
         Ok(())
     }
 
+    /// How it stands at the beginning. Of very many branches those that stir are announced later.
+    fn publish_refs(&mut self, intake: &mut Intake) {
+        let refs = self.refs.clone();
+        if let Some(head) = refs.head {
+            self.publish_change(&Change::CheckedOut(head), intake);
+        }
+        for branch in refs.branches.keys().take(BRANCHES_MAX) {
+            self.announce(branch, intake);
+        }
+    }
+
     /// A branch that moved forward is told by its commits; one that did not was rewound, also
     /// where the old commit is already gone.
     fn is_noteworthy(&self, change: &Change) -> bool {
@@ -138,14 +154,33 @@ impl Watch {
             self.published.clear();
         }
         if self.published.insert(commit.hash.clone()) {
+            self.announce(&commit.branch, intake);
             intake.put(event::commit(&self.author, commit));
         }
     }
 
     fn publish_change(&mut self, change: &Change, intake: &mut Intake) {
-        self.changes += 1;
-        let event_id = format!("git-{:016x}-{}", self.run, self.changes);
+        if let Change::Created { branch, .. } | Change::Moved { branch, .. } = change {
+            self.announce(branch, intake);
+        }
+        let event_id = self.next_event_id();
         intake.put(event::change(&self.author, change, &event_id));
+        if let Change::Deleted { branch, .. } = change {
+            let event_id = self.next_event_id();
+            intake.put(event::end(&self.author, branch, &event_id));
+            self.announced.remove(branch);
+        }
+    }
+
+    fn announce(&mut self, branch: &str, intake: &mut Intake) {
+        if branch != "HEAD" && self.announced.insert(branch.to_owned()) {
+            intake.put(event::announcement(&self.author, branch));
+        }
+    }
+
+    fn next_event_id(&mut self) -> String {
+        self.changes += 1;
+        format!("git-{:016x}-{}", self.run, self.changes)
     }
 }
 
@@ -161,3 +196,5 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const STOP_CHECK_EVERY: Duration = Duration::from_millis(50);
 const FAILURES_MAX: u32 = 20;
 const PUBLISHED_MAX: usize = 200_000;
+/// Announced at the beginning: nobody looks through more.
+const BRANCHES_MAX: usize = 200;
