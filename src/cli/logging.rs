@@ -81,9 +81,10 @@ enum Form {
 
 impl Form {
     fn of_stderr() -> Self {
-        let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         match io::stderr().is_terminal() {
-            true => Self::Text { color: !no_color },
+            true => Self::Text {
+                color: allows_color(),
+            },
             false => Self::Json,
         }
     }
@@ -108,6 +109,11 @@ impl Form {
             }
         }
     }
+}
+
+/// Whether the user has nothing against colours. Source: no-color.org.
+pub(super) fn allows_color() -> bool {
+    env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 fn colors(level: Level) -> (&'static str, &'static str) {

@@ -1,9 +1,12 @@
-//! `sightline tail`: prints what a viewer gets, through reconnections, and states every loss.
+//! `sightline tail`: prints what a viewer gets, through reconnections, and states every loss; with
+//! `--tree`, draws the user's agents instead.
 
 mod envelope;
 mod feed;
+mod notices;
 mod plan;
 mod position;
+mod tree;
 mod viewing;
 
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -19,7 +22,7 @@ use viewing::{Format, Viewing};
 /// Print the events that a viewer with this token gets
 ///
 /// One JSON envelope a line; on a terminal, a readable feed. Reconnects and resumes; what was
-/// lost on the way is said on standard error.
+/// lost on the way is said on standard error. With --tree, the agents at work instead of events.
 #[derive(Args, Clone, Debug)]
 pub struct TailArgs {
     #[command(flatten)]
@@ -48,6 +51,11 @@ pub struct TailArgs {
     /// Print the server's own messages too
     #[arg(long)]
     messages: bool,
+    /// Draw the trees of agents, with --sessions those that these are in; on a terminal, in place
+    #[arg(long, conflicts_with_all = [
+        "all", "dialect", "epoch", "messages", "projects", "resume", "types",
+    ])]
+    tree: bool,
 }
 
 /// `--dialect`.
@@ -67,10 +75,13 @@ impl From<Shape> for Dialect {
 }
 
 /// Prints until a signal, until the reader of standard output is gone, or until the gateway has
-/// finished with us; all three are success. Errors: `Refused`, `Position`, `Output`, and those of
-/// `Client`.
+/// finished with us; all three are success. Errors: `Refused`, `Cursor`, `Output`, with `--tree`
+/// `Patch`, and those of `Client`.
 pub fn run(args: &TailArgs) -> Result<(), ClientError> {
     let stop = Stop::on_signals().map_err(ClientError::System)?;
+    if args.tree {
+        return tree::run(args, stop);
+    }
     let stdout = io::stdout();
     let format = if stdout.is_terminal() {
         Format::feed()

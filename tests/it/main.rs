@@ -7,6 +7,7 @@
 mod harness;
 
 mod admin;
+mod agents;
 mod certificates;
 mod clients;
 mod command_line;
@@ -34,7 +35,9 @@ mod publish_socket;
 mod raw_table;
 mod requests;
 mod slow;
+mod talks;
 mod tls;
 mod tls_peers;
+mod trees;
 mod trust;
 mod violations;

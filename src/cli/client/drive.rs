@@ -22,7 +22,7 @@ pub(crate) trait Conversation {
     fn handle_text(&mut self, now: Instant, text: &str) -> Result<(), ClientError>;
 
     /// No more text for the moment: output that was held back is written.
-    fn handle_turn_end(&mut self) -> Result<(), ClientError> {
+    fn handle_turn_end(&mut self, _now: Instant) -> Result<(), ClientError> {
         Ok(())
     }
 
@@ -137,7 +137,7 @@ impl Client {
         loop {
             let now = Instant::now();
             let read = receive(socket, job, now, &mut silence)?;
-            job.handle_turn_end()?;
+            job.handle_turn_end(now)?;
             if let Read::Ended(ending) = read {
                 return Ok(Some(ending));
             }

@@ -77,6 +77,12 @@ pub enum ClientError {
     /// Standard output could not be written.
     #[error("cannot write to standard output: {0}")]
     Output(#[source] io::Error),
+    /// A change to a tree is not one to the tree that is here (us).
+    #[error("a change of the tree {tree:?} does not fit; run it again, it begins with whole trees")]
+    Patch {
+        /// The session of its root.
+        tree: String,
+    },
     /// The gateway refused and a retry cannot help.
     #[error("{what}; {advice}")]
     Refused {

@@ -115,7 +115,7 @@ fn percentage(data: &Value) -> String {
 }
 
 /// A field as text: a string as it is, a number in digits, all else as nothing.
-fn text(data: &Value, field: &str) -> String {
+pub(super) fn text(data: &Value, field: &str) -> String {
     match &data[field] {
         Value::String(text) => text.clone(),
         Value::Number(number) => number.to_string(),

@@ -11,7 +11,7 @@ use super::*;
 
 /// Where the command under test writes.
 #[derive(Clone, Default)]
-struct Sink {
+pub(super) struct Sink {
     bytes: Arc<Mutex<Vec<u8>>>,
     is_closed: bool,
 }
@@ -31,12 +31,13 @@ impl Write for Sink {
 }
 
 impl Sink {
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         String::from_utf8(self.bytes.lock().unwrap().clone()).unwrap()
     }
 }
 
-fn args(url: String) -> TailArgs {
+/// The flags of a command that is given a gateway and no more.
+pub(super) fn args(url: String) -> TailArgs {
     TailArgs {
         connect: ConnectArgs::for_test(url),
         dialect: Shape::Keen,
@@ -47,6 +48,7 @@ fn args(url: String) -> TailArgs {
         resume: None,
         epoch: None,
         messages: false,
+        tree: false,
     }
 }
 

@@ -10,6 +10,7 @@ use tungstenite::Utf8Bytes;
 use super::super::client::{ClientError, Conversation, printable, say};
 use super::envelope::{Envelope, Notice, Range, Row};
 use super::feed;
+use super::notices;
 use super::plan::Plan;
 use super::position::Position;
 use crate::event::Epoch;
@@ -89,21 +90,15 @@ impl<W: Write> Viewing<W> {
                     self.position.advance(stream, *seq);
                 }
             }
-            "error" | "server_error" => self.handle_error(notice),
             "replay_complete" if self.is_subscribed && notice.id.is_none() => {
                 if let (Some(stream), Some(seq)) = (&notice.stream, notice.seq) {
                     self.position.advance(stream, seq);
                 }
             }
-            "server_shutdown" => {
-                self.reconnect_after = notice.reconnect_after.map(Duration::from_millis);
-                say("the gateway is shutting down");
-            }
             "subscription_confirmed" => self.handle_subscribed(notice),
             "subscription_error" => return Err(subscription_refused(notice)),
-            "token_expiring" => say("the token is about to expire"),
             "token_refreshed" => self.handle_rows(&notice.added),
-            _ => {}
+            _ => self.reconnect_after = notices::heed(name, notice).or(self.reconnect_after),
         }
         Ok(())
     }
@@ -158,15 +153,6 @@ impl<W: Write> Viewing<W> {
         }
     }
 
-    fn handle_error(&mut self, notice: &Notice) {
-        let code = notice.code.as_deref().unwrap_or("error");
-        let message = notice.message.as_deref().unwrap_or_default();
-        say(&format!("the gateway says: {code} {message}"));
-        if let Some(after) = notice.details["retryAfter"].as_u64() {
-            self.reconnect_after = Some(Duration::from_millis(after));
-        }
-    }
-
     fn print(&mut self, envelope: &Envelope, text: &str) -> Result<(), ClientError> {
         let written = match &self.format {
             Format::Feed(zone) => writeln!(self.out, "{}", printable(&feed::line(envelope, zone))),
@@ -200,7 +186,7 @@ impl<W: Write> Conversation for Viewing<W> {
         self.handle_notice(&envelope.name, &envelope.notice())
     }
 
-    fn handle_turn_end(&mut self) -> Result<(), ClientError> {
+    fn handle_turn_end(&mut self, _now: Instant) -> Result<(), ClientError> {
         self.out.flush().map_err(ClientError::Output)
     }
 

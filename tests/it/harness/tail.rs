@@ -53,8 +53,13 @@ impl Tail {
 
     /// The next envelope that it prints.
     pub fn next(&mut self) -> Value {
+        serde_json::from_str(&self.next_line()).unwrap()
+    }
+
+    /// The next line that it prints.
+    pub fn next_line(&mut self) -> String {
         let line = self.lines.recv_timeout(DEADLINE);
-        serde_json::from_str(&line.expect("tail prints something in time")).unwrap()
+        line.expect("tail prints something in time")
     }
 }
 
