@@ -24,9 +24,10 @@ pub struct Activity {
     exact: BTreeMap<(i64, u8), u64>,
     minutes: BTreeMap<(i64, u8), u64>,
     exact_from_ms: i64,
-    // All events with a time from the one to before the other are counted.
+    // All events with a time from there on are counted, but for those in the span of what came too far
+    // ahead of its time, both ends included.
     from_ms: i64,
-    to_ms: i64,
+    ahead: Option<(i64, i64)>,
     last_ms: Option<i64>,
 }
 
@@ -38,7 +39,7 @@ impl Default for Activity {
             minutes: BTreeMap::new(),
             exact_from_ms: i64::MIN,
             from_ms: i64::MIN,
-            to_ms: i64::MAX,
+            ahead: None,
             last_ms: None,
         }
     }
@@ -50,7 +51,8 @@ impl Activity {
         self.last_ms = self.last_ms.max(Some(timestamp_ms));
         self.forget_before(received_ms.saturating_sub(ACTIVITY_MS));
         if timestamp_ms > received_ms.saturating_add(ACTIVITY_AHEAD_MS) {
-            self.to_ms = self.to_ms.min(timestamp_ms);
+            let (first, last) = self.ahead.unwrap_or((timestamp_ms, timestamp_ms));
+            self.ahead = Some((first.min(timestamp_ms), last.max(timestamp_ms)));
         } else if timestamp_ms >= self.from_ms {
             self.count(event_type, timestamp_ms);
         }
@@ -58,7 +60,8 @@ impl Activity {
 
     /// Whether all events of this range are counted here.
     pub fn knows(&self, range: TimeRange) -> bool {
-        self.from_ms <= range.start_ms && range.end_ms < self.to_ms
+        let is_apart = |(first, last): (i64, i64)| range.end_ms < first || last < range.start_ms;
+        self.from_ms <= range.start_ms && self.ahead.is_none_or(is_apart)
     }
 
     /// The counts of a range, as far as they are known.
@@ -153,6 +156,7 @@ impl Activity {
             return;
         }
         self.from_ms = from_ms;
+        self.ahead = self.ahead.filter(|(_, last)| *last >= from_ms);
         for cells in [&mut self.exact, &mut self.minutes] {
             let is_old = |cells: &BTreeMap<(i64, u8), u64>| {
                 let first = cells.first_key_value();
@@ -427,7 +431,12 @@ mod tests {
         let knows = |start_ms, end_ms| activity.knows(TimeRange::new(start_ms, end_ms).unwrap());
         assert!(knows(NOW_MS - ACTIVITY_MS, NOW_MS) && knows(NOW_MS, ahead_ms - 1));
         assert!(!knows(old_ms, NOW_MS) && !knows(NOW_MS, ahead_ms));
+        assert!(knows(ahead_ms + 1, ahead_ms + 2), "only that one is not");
         assert_eq!(sum(&activity.tally(TimeRange::last_hour(ahead_ms))), 0);
+        let mut later = activity;
+        let later_ms = ahead_ms + 2 * ACTIVITY_MS;
+        later.apply("a", later_ms, later_ms);
+        assert_eq!(later.ahead, None, "nobody asks for that time here any more");
     }
 
     #[test]
