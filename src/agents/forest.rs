@@ -112,6 +112,13 @@ impl Forest {
         evicted
     }
 
+    /// When the next finished tree is too old, in milliseconds since the Unix epoch.
+    pub fn next_eviction_ms(&self) -> Option<i64> {
+        let last_ms = self.trees.get(self.trees.longest_finished()?).last_ms;
+        let kept_ms = last_ms.saturating_add(self.bounds.finished_max_ms);
+        Some(kept_ms.saturating_add(1))
+    }
+
     /// The node of `session`.
     pub fn find(&self, session: &str) -> Option<NodeId> {
         let hash = self.hasher.hash_one(session);

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use compact_str::CompactString;
 
-use crate::agents::{Content, Forest, NodeId, Sent, encode_removed, encode_trees};
+use crate::agents::{Content, Forest, NodeId, Sent, StreamState, encode_removed, encode_trees};
 use crate::dialect::ServerMessage;
 use crate::event::Seq;
 use crate::hub::keyed::Key;
@@ -91,6 +91,11 @@ impl Hub {
         if watch.has_changes && self.folds.live(slot).is_some() {
             look.again(watch.next_check_ms());
         }
+        let forest = self.folds.live(slot).and_then(StreamState::forest);
+        if let Some(ends_ms) = forest.and_then(Forest::next_eviction_ms) {
+            let left_ms = ends_ms.saturating_sub(now.wall_ms).max(1);
+            look.again(now.ms().saturating_add(left_ms.unsigned_abs()));
+        }
         for key in &watch.viewers {
             self.serve_trees(*key, &watch, &mut look);
         }
@@ -121,6 +126,11 @@ impl Hub {
         let Some(forest) = state.forest_mut() else {
             return;
         };
+        // The next event would do so first, whenever it comes.
+        let evicted = forest.evict(now.wall_ms);
+        watch.has_changes |= evicted > 0;
+        let counters = &self.stats.counters;
+        counters.agent_trees_evicted.add(evicted.into());
         if !watch.has_changes {
             watch.at_seq = at_seq;
         } else if is_needed || now.ms() >= watch.next_check_ms() {

@@ -263,6 +263,7 @@ fn keen_without_a_word_begins_with_a_spawn() {
     publish(&mut rig, &[("agent_spawned", "a.1", spawn("a.2"))]);
     let told = updates(&mut rig, client);
     assert_eq!(told.len(), 1);
+    assert_eq!(told[0]["updated_node"], "a.1", "the parent is named");
     let child = &told[0]["full_tree"]["children"][0];
     assert_eq!(child["children"][0]["session_id"], "a.2");
     assert!(
@@ -280,6 +281,28 @@ fn keen_without_a_word_begins_with_a_spawn() {
     let told = updates(&mut rig, client);
     assert_eq!(told.len(), 1, "b has not begun");
     assert_eq!(told[0]["tree_root"], "a");
+}
+
+#[test]
+fn a_finished_tree_goes_when_its_time_is_up_though_nothing_happens() {
+    let mut rig = Rig::with(1, Bounds::default(), |options| {
+        options.states.bounds.finished_max_ms = 500;
+    });
+    let client = watch(&mut rig, TreeMode::Patch);
+    publish(&mut rig, &[("completion", "a", json!({"success": true}))]);
+    pass(&mut rig);
+    assert_eq!(updates(&mut rig, client).len(), 1);
+    rig.wait(300);
+    rig.settle();
+    assert_eq!(updates(&mut rig, client), [json!(null); 0]);
+    rig.wait(300);
+    rig.settle();
+    let told = updates(&mut rig, client);
+    assert_eq!(told.len(), 1);
+    assert_eq!(
+        (&told[0]["tree_root"], &told[0]["removed"]),
+        (&json!("a"), &json!(true))
+    );
 }
 
 #[test]
@@ -760,6 +783,9 @@ proptest! {
             }
         }
         screen.check(&mut rig, client);
-        prop_assert_eq!(rig.hub().trees.next_look_ms(), None);
+        // Nothing is owed: only finished trees get too old one day.
+        let soon_ms = rig.now.ms() + 60_000;
+        let next_ms = rig.hub().trees.next_look_ms();
+        prop_assert!(next_ms.is_none_or(|at_ms| at_ms > soon_ms));
     }
 }

@@ -86,13 +86,14 @@ impl Watch {
                 }
             }
         });
+        // First: so that the first message of a tree, too, names the node that was touched.
+        self.show_all_owed(forest, peers);
         for tree in &changes.trees {
             let session = forest.node(tree.root).map(Node::session);
             if let Some(shown) = session.and_then(|session| self.shown.get_mut(session)) {
                 shown.apply(forest, tree, self.at_seq);
             }
         }
-        self.show_all_owed(forest, peers);
     }
 
     /// Notes that viewers that begin with the present trees are owed all of them.
