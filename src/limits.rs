@@ -314,6 +314,9 @@ pub const LOG_WAITING_MAX: usize = 256 * 1024;
 pub const SEGMENTS_UNSEALED_MAX: usize = 2;
 /// Bytes of a segment that one step of a chore reads.
 pub const CHORE_BYTES: u64 = 1024 * 1024;
+/// Bytes of zeros that are written and synced at once where room is filled: a commit that comes
+/// meanwhile waits for them.
+pub const FILL_BYTES: u64 = 256 * 1024;
 /// Damaged records of the event log that are remembered one by one.
 pub const DAMAGED_NAMED_MAX: usize = 10_000;
 /// Nanoseconds after which the log is synced also where nobody waits for it.

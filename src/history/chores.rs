@@ -13,7 +13,7 @@ use super::catalog::reading::known_end;
 use super::index::IndexBuilder;
 use super::segment::{HEADER_BYTES, Scanner};
 use super::storage::{SPARE_END, Storage, StorageFile, create_spare};
-use crate::limits::CHORE_BYTES;
+use crate::limits::{CHORE_BYTES, FILL_BYTES};
 
 mod erasing;
 
@@ -32,6 +32,8 @@ pub struct Chores<S: Storage> {
     has_unlinked: bool,
     running: Option<Running<S>>,
     filling: Option<Filling<S::File>>,
+    // Up to where it may be at present.
+    fill_max: u64,
     newest: u64,
     erased: u64,
 }
@@ -81,6 +83,7 @@ impl<S: Storage> Chores<S> {
             has_unlinked: false,
             running: None,
             filling: None,
+            fill_max: u64::MAX,
             newest: 0,
             erased: 0,
         }
@@ -89,6 +92,16 @@ impl<S: Storage> Chores<S> {
     /// Asks for room for the next segment; `step` returns it, unless the storage refuses.
     pub fn want_spare(&mut self) {
         self.is_spare_wanted = self.filling.is_none();
+    }
+
+    /// Lets room be filled up to so many bytes for the present; without a word, all of it.
+    pub fn set_fill_max(&mut self, bytes: u64) {
+        self.fill_max = bytes;
+    }
+
+    /// Whether room is being filled.
+    pub fn is_filling(&self) -> bool {
+        self.filling.is_some()
     }
 
     /// Takes all events that name `user` out of the segments that are no longer written. Those of
@@ -173,6 +186,10 @@ impl<S: Storage> Chores<S> {
         if filling.at >= self.segment_bytes || !self.erasures.is_empty() {
             return Some(ChoreStep::Spare(filling.name, filling.file));
         }
+        if filling.at >= self.fill_max {
+            self.filling = Some(filling);
+            return None;
+        }
         if filling.go_on(self.segment_bytes).is_ok() {
             self.filling = Some(filling);
         } else {
@@ -201,7 +218,7 @@ impl<F: StorageFile> Filling<F> {
     /// in ext4 a kernel thread sees to that before a sync succeeds, and where all CPUs are busy a
     /// commit would wait some 3 ms until it has one. Errors: of the storage.
     fn go_on(&mut self, segment_bytes: u64) -> io::Result<()> {
-        let bytes = CHORE_BYTES.min(segment_bytes - self.at);
+        let bytes = FILL_BYTES.min(segment_bytes - self.at);
         let zeros = vec![0; bytes as usize];
         self.file.write_at(self.at, &mut [IoSlice::new(&zeros)])?;
         self.file.sync()?;

@@ -18,6 +18,7 @@ use crate::history::storage::{Storage, is_full};
 use crate::history::writer::Levels;
 use crate::hub::keyed::Key;
 use crate::hub::{LogStatus, Now};
+use crate::limits::FILL_BYTES;
 
 use super::marks::Marks;
 use super::{ToWriter, revocations_in_force};
@@ -78,6 +79,8 @@ enum Erasing {
 const RETENTION_INTERVAL_MS: u64 = 1_000;
 /// What part of a segment is used, one over this, when room for the next one is made.
 const SPARE_AFTER: u64 = 4;
+/// How much faster than the log grows its next room is filled: done when three quarters are used.
+const FILL_PACE: u64 = 2;
 /// How long a chore that failed waits.
 const RETRY_MS: u64 = 500;
 
@@ -163,12 +166,17 @@ impl<S: Storage> Upkeep<S> {
             self.keep_within_bounds(now, catalog)?;
         }
         // A log that hardly grows is not made larger than it is.
-        let is_used = || catalog.newest_bytes_len() >= self.segment_bytes / SPARE_AFTER;
-        if self.is_spare_wanted && is_used() {
+        let used = catalog.newest_bytes_len();
+        let quarter = self.segment_bytes / SPARE_AFTER;
+        if self.is_spare_wanted && used >= quarter {
             self.is_spare_wanted = false;
             self.chores.want_spare();
             self.has_chores = true;
         }
+        // Zeros all at once would keep the disk from commits for a tenth of a second.
+        let fill_max = FILL_PACE * used.saturating_sub(quarter) + FILL_BYTES;
+        self.chores.set_fill_max(fill_max);
+        self.has_chores |= self.chores.is_filling();
         if self.has_chores {
             match self.chores.step(catalog)? {
                 ChoreStep::Idle => self.has_chores = false,

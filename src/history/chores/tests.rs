@@ -60,6 +60,25 @@ fn room_for_a_segment_was_written_and_synced_before_it_is_handed_over() {
 }
 
 #[test]
+fn room_is_filled_as_far_as_it_may_be_and_nothing_else_waits_for_the_rest() {
+    let mut rig = Rig::new();
+    rig.write("a", 1..=3);
+    let mut chores = Chores::new(2 * FILL_BYTES);
+    chores.want_spare();
+    chores.set_fill_max(FILL_BYTES);
+    let mut go_on = |chores: &mut Chores<_>| loop {
+        match chores.step(&mut rig.log.catalog).unwrap() {
+            ChoreStep::Idle => return false,
+            ChoreStep::Spare(..) => return true,
+            ChoreStep::Worked => {}
+        }
+    };
+    assert!(!go_on(&mut chores) && chores.is_filling());
+    chores.set_fill_max(2 * FILL_BYTES);
+    assert!(go_on(&mut chores) && !chores.is_filling());
+}
+
+#[test]
 fn one_spare_is_made_however_often_it_is_asked_for() {
     let mut rig = Rig::new();
     let mut chores = Chores::new(SEGMENT_BYTES);
