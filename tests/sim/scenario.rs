@@ -113,15 +113,20 @@ impl Scenario {
             heartbeat_interval_ms: self.heartbeat_interval_ms,
             heartbeat_grace_ms: 3_500,
             conversation_silence_ms: 20_000,
-            states: StateOptions {
-                phases: ["EXPLORE", "PLAN"].map(String::from).into(),
-                bounds: agents::Bounds {
-                    nodes_max: 20,
-                    finished_trees_max: 3,
-                    finished_max_ms: 60_000,
-                },
-                seed: self.seed,
-            },
+            states: states(self.seed),
         }
+    }
+}
+
+/// What agents' states keep: little, so that every bound is met within a run.
+pub fn states(seed: u64) -> StateOptions {
+    StateOptions {
+        phases: ["EXPLORE", "PLAN"].map(String::from).into(),
+        bounds: agents::Bounds {
+            nodes_max: 20,
+            finished_trees_max: 3,
+            finished_max_ms: 60_000,
+        },
+        seed,
     }
 }

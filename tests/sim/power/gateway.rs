@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sightline::agents::{self, StateOptions};
 use sightline::auth::{
     Claims, KeySet, MintOptions, Permission, Revocations, SigningKey, Verifier, mint,
 };
@@ -31,6 +30,7 @@ use crate::dice::Dice;
 use crate::log::EventLog;
 use crate::network::Links;
 use crate::post::Post;
+use crate::scenario::states;
 
 const SECRET: &[u8] = b"a secret of the simulation, and long enough";
 /// Milliseconds since the Unix epoch at which every run begins.
@@ -103,15 +103,7 @@ impl Gateway {
             heartbeat_interval_ms: 60,
             heartbeat_grace_ms: 10_000,
             conversation_silence_ms: 60_000,
-            states: StateOptions {
-                phases: ["EXPLORE", "PLAN"].map(String::from).into(),
-                bounds: agents::Bounds {
-                    nodes_max: 20,
-                    finished_trees_max: 3,
-                    finished_max_ms: 60_000,
-                },
-                seed,
-            },
+            states: states(seed),
         };
         let now = now_since(now_ms, now_ms, 0);
         let ids_max = options.limits.dedup_ids_max;
