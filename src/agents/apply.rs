@@ -2,8 +2,8 @@
 
 use super::node::Node;
 use super::{Fields, Forest, NodeId, Stamp};
-use crate::event::Known;
 use crate::event::known::AgentSpawned;
+use crate::event::{Known, KnownType};
 use crate::limits::SESSION_ID_BYTES_MAX;
 
 /// What an event did beside changing nodes.
@@ -28,7 +28,7 @@ impl Forest {
         stamp: &Stamp,
         received_ms: i64,
     ) -> Applied {
-        if !is_of_agents(known) {
+        if !is_agents(known.known_type()) {
             return Applied::default();
         }
         self.received_ms = self.received_ms.max(received_ms);
@@ -172,16 +172,17 @@ impl Forest {
     }
 }
 
-fn is_of_agents(known: &Known<'_>) -> bool {
+/// Whether events of this type make a user's trees.
+pub fn is_agents(known_type: KnownType) -> bool {
     matches!(
-        known,
-        Known::AgentError(_)
-            | Known::AgentSpawned(_)
-            | Known::Completion(_)
-            | Known::GitOperation(_)
-            | Known::PhaseTransition(_)
-            | Known::ProgressUpdate(_)
-            | Known::ToolExecution(_)
+        known_type,
+        KnownType::AgentError
+            | KnownType::AgentSpawned
+            | KnownType::Completion
+            | KnownType::GitOperation
+            | KnownType::PhaseTransition
+            | KnownType::ProgressUpdate
+            | KnownType::ToolExecution
     )
 }
 

@@ -47,13 +47,7 @@ struct Kept<C, T> {
 impl Conversations {
     /// Whether events of this type say something about conversations.
     pub fn concerns(event_type: KnownType) -> bool {
-        matches!(
-            event_type,
-            KnownType::ConversationEnded
-                | KnownType::ConversationStarted
-                | KnownType::MessageAdded
-                | KnownType::ToolExecution
-        )
+        event_type == KnownType::ToolExecution || is_of_conversations(event_type)
     }
 
     /// Takes in an event of the stream, which holds `known` and has the number `seq` there.
@@ -402,6 +396,14 @@ impl Heard {
 struct Latest {
     at_ms: i64,
     value: CompactString,
+}
+
+/// Whether events of this type are a conversation's own.
+pub fn is_of_conversations(event_type: KnownType) -> bool {
+    matches!(
+        event_type,
+        KnownType::ConversationEnded | KnownType::ConversationStarted | KnownType::MessageAdded
+    )
 }
 
 fn offer(latest: &mut Option<Latest>, at_ms: i64, value: Option<&str>) {

@@ -19,10 +19,7 @@ use crate::limits::{ENRICHMENT_BYTES_MAX, TREE_PATH_BYTES_MAX};
 
 /// Whether events of this type are given more than they bring.
 pub fn is_enriched(event_type: KnownType) -> bool {
-    matches!(
-        event_type,
-        KnownType::AgentSpawned | KnownType::GitOperation | KnownType::PhaseTransition
-    )
+    !keys_of(event_type).is_empty()
 }
 
 /// The `data` of `event`, which holds `known`, with what it lacks. `path`: the sessions from the
@@ -34,12 +31,11 @@ pub fn enrich<S: AsRef<str>>(
     path: &[S],
     phases: &[String],
 ) -> Option<Bytes> {
-    let mut additions = match known {
-        Known::AgentSpawned(_) => Additions::to(event, &SPAWN_KEYS),
-        Known::GitOperation(_) => Additions::to(event, &GIT_KEYS),
-        Known::PhaseTransition(_) => Additions::to(event, &PHASE_KEYS),
-        _ => None,
-    }?;
+    let keys = keys_of(known.known_type());
+    if keys.is_empty() {
+        return None;
+    }
+    let mut additions = Additions::to(event, keys)?;
     match known {
         Known::AgentSpawned(spawned) => additions.add_spawn(spawned, event.timestamp_ms, path),
         Known::GitOperation(operation) => additions.add_git(operation),
@@ -49,13 +45,19 @@ pub fn enrich<S: AsRef<str>>(
     additions.finish()
 }
 
-const SPAWN_KEYS: [&str; 3] = [
-    "agent_tree_path",
-    "estimated_completion",
-    "resource_allocation",
-];
-const GIT_KEYS: [&str; 3] = ["branch_hierarchy", "commit_summary", "file_change_stats"];
-const PHASE_KEYS: [&str; 1] = ["progress_percentage"];
+/// What events of this type are given; none: nothing.
+fn keys_of(event_type: KnownType) -> &'static [&'static str] {
+    match event_type {
+        KnownType::AgentSpawned => &[
+            "agent_tree_path",
+            "estimated_completion",
+            "resource_allocation",
+        ],
+        KnownType::GitOperation => &["branch_hierarchy", "commit_summary", "file_change_stats"],
+        KnownType::PhaseTransition => &["progress_percentage"],
+        _ => &[],
+    }
+}
 
 /// Characters of a commit's summary.
 const SUMMARY_CHARS_MAX: usize = 72;
@@ -393,7 +395,7 @@ mod tests {
             Just(json!({"a": [1, {}]})),
             Just(json!(["a/b", 1])),
         ];
-        let names = SPAWN_KEYS.iter().chain(&GIT_KEYS).chain(&PHASE_KEYS);
+        let names = KnownType::ALL.into_iter().flat_map(keys_of);
         let names: Vec<&str> = names
             .copied()
             .chain(["to_phase", "branch", "resource_limits", "x"])

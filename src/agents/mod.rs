@@ -23,7 +23,7 @@ mod state;
 mod stats;
 mod trees;
 
-pub use apply::Applied;
+pub use apply::{Applied, is_agents};
 pub use changes::{Changes, Fields, GoneRoot, NodeChange, TreeChanges};
 pub use forest::{Bounds, Forest, NodeId};
 pub use node::{Node, Status};
@@ -31,7 +31,7 @@ pub use patch::Version;
 pub use saved::SavedForest;
 pub use shown::{Content, Sent, Shown, Update, encode_removed, encode_trees};
 pub use stamp::{Stamp, Stamped};
-pub use state::{Folded, StateOptions, StreamState, is_agents};
+pub use state::{Folded, StateOptions, StreamState};
 pub use stats::TreeStats;
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::activity::Activity;
 use super::conversations::Conversations;
-use super::{Applied, Bounds, Forest, SavedForest, Stamp};
+use super::{Applied, Bounds, Forest, SavedForest, Stamp, is_agents};
 use crate::event::known::AgentSpawned;
 use crate::event::{Event, Known, KnownType, Seq, StoredEvent, StreamKind};
 
@@ -245,20 +245,6 @@ impl StreamState {
             .filter_map(|node| Some(forest.node(node)?.session()))
             .collect()
     }
-}
-
-/// Whether events of this type make a user's trees.
-pub fn is_agents(known_type: KnownType) -> bool {
-    matches!(
-        known_type,
-        KnownType::AgentError
-            | KnownType::AgentSpawned
-            | KnownType::Completion
-            | KnownType::GitOperation
-            | KnownType::PhaseTransition
-            | KnownType::ProgressUpdate
-            | KnownType::ToolExecution
-    )
 }
 
 fn first_phase(options: &StateOptions) -> &str {

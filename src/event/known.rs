@@ -74,6 +74,15 @@ macro_rules! known_types {
         pub enum Known<'t> {
             $( #[doc = $doc] $variant($shape), )*
         }
+
+        impl Known<'_> {
+            /// Of which type the event is.
+            pub fn known_type(&self) -> KnownType {
+                match self {
+                    $( Self::$variant(_) => KnownType::$variant, )*
+                }
+            }
+        }
     };
 }
 

@@ -5,8 +5,8 @@
 //! Of a stream with a past it is loaded first (`loading`): from the latest snapshot in the event log
 //! and the events after it. Meanwhile an `agent_spawned` of that user waits, since the path that is
 //! added to it depends on all before, and what follows it in the stream waits behind it; nothing else
-//! does: it comes in from the log, or after it. What is not needed for long is let go of (`keeping`): a state is nothing but
-//! what the log says. Source: contract section 8.
+//! does: it comes in from the log, or after it. What is not needed for long is let go of (`keeping`): a
+//! state is nothing but what the log says. Source: contract section 8.
 
 mod keeping;
 mod loading;
@@ -16,6 +16,7 @@ use std::collections::{HashMap, VecDeque};
 use bytes::Bytes;
 use compact_str::CompactString;
 
+use crate::agents::conversations::is_of_conversations;
 use crate::agents::enrich::{enrich, is_enriched};
 use crate::agents::{Applied, Folded, StateOptions, StreamState, is_agents};
 use crate::event::{Event, Known, KnownType, Parser, Seq, Stream, StreamKind};
@@ -24,7 +25,7 @@ use crate::limits::{HELD_PER_STATE_BYTES_MAX, STATE_HELD_BYTES_MAX};
 use super::mail::Submission;
 use super::reads::Kept;
 use super::route::Waiting;
-use super::streams::{StreamSlot, StreamState as StreamSlotState};
+use super::streams::StreamSlot;
 use super::{Hub, Now};
 
 use keeping::{Upkeep, Written};
@@ -308,23 +309,12 @@ impl Hub {
         (seq, received_ms): (Seq, i64),
         event: &mut Event,
     ) {
-        let Some(&StreamSlotState {
-            is_folded,
-            ref name,
-            ..
-        }) = self.streams.state(slot)
-        else {
+        let Some(state) = self.streams.state(slot) else {
             return;
         };
-        let is_users = name.kind == StreamKind::User;
-        if is_users
-            && self.folds.live(slot).is_none()
-            && let Some(data) = enrich_alone(&mut self.parser, event, &self.folds.options.phases)
-        {
-            event.data = data;
-        }
-        if !is_folded {
-            return;
+        let kind = state.name.kind;
+        if !state.is_folded {
+            return enrich_alone(&mut self.parser, kind, event, &self.folds.options.phases);
         }
         // With the record that is about to be made.
         let through = self.appended() + 1;
@@ -332,17 +322,18 @@ impl Hub {
         let Some(fold) = folds.get_mut(&slot) else {
             return;
         };
-        let folded = Folded {
-            seq,
-            received_ms,
-            event,
-        };
         match &mut fold.stage {
             Stage::Loading(loading) => {
+                enrich_alone(&mut self.parser, kind, event, &options.phases);
                 let kept = Some((self.options.core, through));
                 loading.note_numbered(seq, received_ms, event, kept);
             }
             Stage::Live(state) => {
+                let folded = Folded {
+                    seq,
+                    received_ms,
+                    event,
+                };
                 let moved = move_on(&mut self.parser, state, folded, &options.phases);
                 fold.written.note_event(event);
                 if moved.is_touched && !std::mem::replace(&mut fold.is_touched, true) {
@@ -389,11 +380,7 @@ impl Need {
         match KnownType::find(&event.event_type) {
             Some(KnownType::AgentSpawned) if kind == StreamKind::User => Self::Live,
             Some(known_type) if is_agents(known_type) && kind == StreamKind::User => Self::State,
-            Some(
-                KnownType::ConversationEnded
-                | KnownType::ConversationStarted
-                | KnownType::MessageAdded,
-            ) => Self::State,
+            Some(known_type) if is_of_conversations(known_type) => Self::State,
             _ => Self::Nothing,
         }
     }
@@ -465,12 +452,17 @@ fn with_known<R>(
     parser.with_known(known_type, &event.data, |known| take(state, known))
 }
 
-/// What is to be added to an event of a user's stream that the stream's state has no part in.
-fn enrich_alone(parser: &mut Parser, event: &Event, phases: &[String]) -> Option<Bytes> {
-    let known_type = KnownType::find(&event.event_type).filter(|known| is_enriched(*known))?;
+/// Adds to a user's copy of an event what the stream's state has no part in.
+fn enrich_alone(parser: &mut Parser, kind: StreamKind, event: &mut Event, phases: &[String]) {
+    let known_type = KnownType::find(&event.event_type).filter(|known| is_enriched(*known));
+    let Some(known_type) = known_type.filter(|_| kind == StreamKind::User) else {
+        return;
+    };
     let path: [&str; 0] = [];
     let add = |known: &Known<'_>| enrich(known, event, &path, phases);
-    parser.with_known(known_type, &event.data, add).flatten()
+    if let Some(data) = parser.with_known(known_type, &event.data, add).flatten() {
+        event.data = data;
+    }
 }
 
 #[cfg(test)]
