@@ -19,6 +19,7 @@ pub mod catalog;
 mod chain;
 pub mod chores;
 mod damage;
+mod durability;
 pub mod filter;
 pub mod index;
 pub mod inspect;

@@ -70,7 +70,7 @@ impl Pace {
         let Some(last) = self.last else {
             return now_ns;
         };
-        let soon_ns = last.at_ns + COMMIT_INTERVAL_NS;
+        let soon_ns = last.soon_ns();
         if pending.bytes >= COMMIT_BYTES_TARGET {
             now_ns
         } else if now_ns < soon_ns {
@@ -81,13 +81,29 @@ impl Pace {
             last.at_ns + self.sparse_interval_ns
         }
     }
+
+    /// How many records more are worth a look before what is pending is due.
+    pub fn lacking(&self, now_ns: u64, pending: Pending) -> usize {
+        let Some(last) = self.last.filter(|_| pending.records > 0) else {
+            return 1;
+        };
+        if now_ns < last.soon_ns() {
+            return usize::MAX;
+        }
+        last.enough(now_ns).saturating_sub(pending.records).max(1)
+    }
 }
 
 impl Last {
+    /// Before then nothing is written, whatever comes; but for many bytes.
+    fn soon_ns(&self) -> u64 {
+        self.at_ns + COMMIT_INTERVAL_NS
+    }
+
     /// How many records are not kept waiting. However long the disk took, whoever comes back begins to
     /// do so once the last group is kept.
     fn enough(&self, now_ns: u64) -> usize {
-        let soon_ns = self.at_ns + COMMIT_INTERVAL_NS;
+        let soon_ns = self.soon_ns();
         let since_ns = self.kept_ns.map_or(soon_ns, |kept_ns| kept_ns.max(soon_ns));
         if now_ns < since_ns + COMMIT_INTERVAL_NS / 2 {
             self.records.clamp(1, COMMIT_RECORDS_TARGET)
@@ -235,5 +251,21 @@ mod tests {
         let due_ns = |bytes| pace.due_ns(10, pending(bytes));
         assert_eq!(due_ns(COMMIT_BYTES_TARGET), 10);
         assert_eq!(due_ns(COMMIT_BYTES_TARGET - 1), COMMIT_INTERVAL_NS);
+    }
+
+    #[test]
+    fn a_look_is_worth_it_when_there_may_be_enough() {
+        let mut pace = Pace::new(SPARSE_US * 1_000);
+        let lacking =
+            |pace: &Pace, now_ns, records| pace.lacking(now_ns, Pending { records, bytes: 0 });
+        assert_eq!(lacking(&pace, 0, 0), 1);
+        pace.note_group(0, 5);
+        assert_eq!(lacking(&pace, 10, 1), usize::MAX, "whatever comes");
+        assert_eq!(lacking(&pace, 10, 0), 1);
+        let soon_ns = COMMIT_INTERVAL_NS;
+        pace.note_kept(soon_ns);
+        assert_eq!(lacking(&pace, soon_ns, 1), 4, "they may come again");
+        assert_eq!(lacking(&pace, soon_ns, 9), 1);
+        assert_eq!(lacking(&pace, 3 * soon_ns, 1), COMMIT_RECORDS_TARGET - 1);
     }
 }

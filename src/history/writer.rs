@@ -17,6 +17,8 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
+pub use super::durability::Durability;
+
 use super::pace::{Pace, Pending};
 use super::segment::{HEADER_BYTES, SegmentHeader, segment_name};
 use super::storage::{SPARE_END, Storage, StorageFile, create_spare, is_full};
@@ -26,31 +28,6 @@ use crate::limits::{
     COMMIT_BYTES_MAX, COMMIT_INTERVAL_NS, COMMIT_RECORDS_TARGET, MARK_DELAY_NS, SEGMENT_BYTES,
     SEQS_RESERVED, SYNC_DELAY_NS, WRITE_RETRY_NS,
 };
-
-/// What an acknowledgement as durable means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// On disk: it survives the loss of power.
-    Fsync,
-    /// Nothing: it waits in memory.
-    None,
-    /// With the operating system: it survives the end of the process.
-    Write,
-}
-
-impl Durability {
-    /// All, for reading.
-    pub const ALL: [Self; 3] = [Self::Fsync, Self::None, Self::Write];
-
-    /// The name used in configuration.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Fsync => "fsync",
-            Self::None => "none",
-            Self::Write => "write",
-        }
-    }
-}
 
 /// How a writer works.
 #[derive(Clone, Copy, Debug)]
@@ -273,11 +250,6 @@ impl<S: Storage> Writer<S> {
 
     /// Takes in a batch of core `core`, which counts it as `through`, more than any before.
     pub fn push(&mut self, core: usize, through: u64, batch: RecordBatch) {
-        if self.options.durability == Durability::None
-            && let Some(progress) = self.progress.get_mut(core)
-        {
-            progress.durable = through;
-        }
         self.push_group(Some((core, through)), batch);
     }
 
@@ -364,7 +336,10 @@ impl<S: Storage> Writer<S> {
             Due::Mark => self.write(0, now_ns).map(|()| Step::Wrote),
             Due::Nothing(until_ns) => return Step::Idle(until_ns),
             Due::Sync => self.sync(now_ns).map(|()| Step::Synced),
-            Due::Write => self.write_group(now_ns).map(|()| Step::Wrote),
+            Due::Write => {
+                self.settle_unawaited();
+                self.write_group(now_ns).map(|()| Step::Wrote)
+            }
         };
         let step = result.unwrap_or_else(|error| {
             self.handle_failure(now_ns, due, &error);
@@ -433,6 +408,11 @@ impl<S: Storage> Writer<S> {
     /// Why the last step failed, once.
     pub fn take_failure(&mut self) -> Option<io::Error> {
         self.failure.take()
+    }
+
+    /// How many records more are worth a `poll` before the time that the last one gave.
+    pub fn lacking(&self, now_ns: u64) -> usize {
+        self.pace.lacking(now_ns, self.pending())
     }
 
     /// Bytes taken in and not yet as safe as they should be.
@@ -601,6 +581,14 @@ impl<S: Storage> Writer<S> {
         Ok((name, file))
     }
 
+    /// Where nothing is waited for, what goes to be written is as safe as it should be.
+    fn settle_unawaited(&mut self) {
+        let is_awaited = self.options.durability != Durability::None;
+        for group in self.pending.iter().filter(|_| !is_awaited) {
+            settle(&mut self.progress, group);
+        }
+    }
+
     /// Writes a mark and what is pending, as much as fits.
     fn write_group(&mut self, now_ns: u64) -> io::Result<()> {
         let Some(segment) = &mut self.segment else {
@@ -654,9 +642,9 @@ impl<S: Storage> Writer<S> {
             self.pending_bytes -= group.batch.bytes.len();
             group.base = base;
             base += group.batch.bytes.len() as u64;
-            note(&mut self.progress, &group, |progress, through| {
-                progress.written = through
-            });
+            if let Some((progress, through)) = awaiting(&mut self.progress, &group) {
+                progress.written = through;
+            }
             self.unsynced.push_back(group);
         }
         if self.options.durability != Durability::Fsync && segment.is_named() {
@@ -702,9 +690,7 @@ impl<S: Storage> Writer<S> {
             self.retry_ns = None;
         }
         for group in self.unsynced.drain(..) {
-            note(&mut self.progress, &group, |progress, through| {
-                progress.durable = progress.durable.max(through);
-            });
+            settle(&mut self.progress, &group);
             let Group { batch, base, .. } = group;
             self.changes.push_back(Change::Kept {
                 base,
@@ -781,11 +767,15 @@ enum Due {
     Write,
 }
 
-fn note(progress: &mut [Progress], group: &Group, change: impl Fn(&mut Progress, u64)) {
-    if let Some((core, through)) = group.origin
-        && let Some(progress) = progress.get_mut(core)
-    {
-        change(progress, through);
+/// The progress of the core that a group came from, and how far the group brings it.
+fn awaiting<'p>(progress: &'p mut [Progress], group: &Group) -> Option<(&'p mut Progress, u64)> {
+    let (core, through) = group.origin?;
+    Some((progress.get_mut(core)?, through))
+}
+
+fn settle(progress: &mut [Progress], group: &Group) {
+    if let Some((progress, through)) = awaiting(progress, group) {
+        progress.durable = progress.durable.max(through);
     }
 }
 

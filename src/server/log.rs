@@ -13,7 +13,7 @@ use crate::event::{LogIdentity, Partition};
 use crate::history::log::{EpochRule, Log, NewEpoch, OpenError, OpenOptions, OpenReport, open};
 use crate::history::retention::RetentionOptions;
 use crate::history::storage::DiskStorage;
-use crate::history::writer::{Durability, WriterOptions};
+use crate::history::writer::WriterOptions;
 use crate::hub::{Deliver, Duplicates, Now};
 use crate::limits::{COMMIT_INTERVAL_NS, COMMIT_INTERVAL_SPARSE_NS, SEGMENT_BYTES};
 
@@ -86,11 +86,11 @@ pub(super) fn retention(config: &Config) -> RetentionOptions {
     }
 }
 
-/// Only a sync is dear, and viewers do not wait for company.
+/// Whoever looks on does not wait for company; who publishes is told once for all that went.
 fn sparse_interval_ns(history: &History) -> u64 {
-    match (history.durability, history.deliver) {
-        (Durability::Fsync, Deliver::Eager) => COMMIT_INTERVAL_SPARSE_NS,
-        _ => COMMIT_INTERVAL_NS,
+    match history.deliver {
+        Deliver::Durable => COMMIT_INTERVAL_NS,
+        Deliver::Eager => COMMIT_INTERVAL_SPARSE_NS,
     }
 }
 

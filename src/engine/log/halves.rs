@@ -2,7 +2,7 @@
 //! half its own, a simulation makes their steps itself, in any order.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::channel;
 
 use crate::counters::CoreStats;
 use crate::history::log::Log;
@@ -10,11 +10,12 @@ use crate::history::retention::RetentionOptions;
 use crate::history::storage::{DiskStorage, Storage};
 use crate::hub::Now;
 
+use super::bell::bell;
 use super::marks::Marks;
 use super::reader::Reader;
 use super::upkeep::Upkeep;
 use super::writer::LogWriter;
-use super::{Control, Letter, LogPort, ToWriter};
+use super::{Control, Letter, LogPort, WriterPort};
 
 /// What both halves are built with.
 pub struct LogParts<S: Storage = DiskStorage> {
@@ -37,7 +38,7 @@ pub struct LogHalves<S: Storage = DiskStorage> {
     pub(super) ports: Vec<LogPort<S::File>>,
     pub(super) writer: LogWriter<S>,
     pub(super) reader: Reader<S>,
-    pub(super) to_writer: Sender<ToWriter<S::File>>,
+    pub(super) to_writer: WriterPort<S::File>,
     pub(super) lock: S::Lock,
 }
 
@@ -52,7 +53,9 @@ impl<S: Storage> LogHalves<S> {
             mailboxes,
             stats,
         } = parts;
-        let (to_writer, writer_inbox) = channel();
+        let (sender, writer_inbox) = channel();
+        let (bell, sleeper) = bell();
+        let to_writer = WriterPort { sender, bell };
         let (to_reader, reader_inbox) = channel();
         let levels = log.writer.levels_kept();
         let marks = Arc::new(Marks::new(cores, levels.reserve));
@@ -81,7 +84,7 @@ impl<S: Storage> LogHalves<S> {
         let ports = (0..cores).map(port).collect();
         let writer = LogWriter::new(
             log.writer,
-            writer_inbox,
+            (writer_inbox, sleeper),
             to_reader,
             Arc::clone(&marks),
             mailboxes,

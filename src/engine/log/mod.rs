@@ -8,6 +8,7 @@
 //! Whatever the writer says that readers must know goes to the reader before the marks move: who saw
 //! a mark and then asks is answered by one that knows.
 
+mod bell;
 mod decisions;
 mod halves;
 mod ids;
@@ -34,11 +35,13 @@ use crate::history::writer::{Change, Levels};
 use crate::hub::keyed::Key;
 use crate::hub::reads::ReadRequest;
 use crate::hub::{Append, LogProgress, LogStatus};
+use crate::limits::{COMMIT_BYTES_TARGET, COMMIT_RECORDS_TARGET};
 
 use super::clock::Clock;
 use super::event_loop::Letter;
 use super::mailbox::Control;
 
+use bell::Bell;
 pub use decisions::revocations_in_force;
 pub use halves::{LogHalves, LogParts};
 pub use ids::ids_of_late;
@@ -81,13 +84,51 @@ enum ToReader {
     Rolled,
 }
 
+/// What the writer's thread is told by.
+#[derive(Debug)]
+struct WriterPort<F> {
+    sender: Sender<ToWriter<F>>,
+    bell: Bell,
+}
+
+// A thread that is gone is one that was told to close: nothing more is acknowledged or done.
+impl<F> WriterPort<F> {
+    /// Hands over a core's records, which are written in company.
+    pub fn append(&self, core: usize, append: Append) {
+        let weight = weight(&append.batch);
+        let _ = self.sender.send(ToWriter::Append { core, append });
+        self.bell.count(weight);
+    }
+
+    /// Says what is to be heard at once.
+    pub fn tell(&self, mail: ToWriter<F>) {
+        let _ = self.sender.send(mail);
+        self.bell.ring();
+    }
+}
+
+impl<F> Clone for WriterPort<F> {
+    fn clone(&self) -> Self {
+        Self {
+            sender: self.sender.clone(),
+            bell: self.bell.clone(),
+        }
+    }
+}
+
+/// Records, and more where they are large: `COMMIT_RECORDS_TARGET` are worth a commit.
+fn weight(batch: &RecordBatch) -> u64 {
+    let bytes_each = COMMIT_BYTES_TARGET / COMMIT_RECORDS_TARGET;
+    (batch.entries.len() + batch.bytes.len() / bytes_each) as u64
+}
+
 /// A core's end of both threads.
 #[derive(Debug)]
 pub struct LogPort<F = DiskFile> {
     core: usize,
     marks: Arc<Marks>,
     reader: Sender<ToReader>,
-    writer: Sender<ToWriter<F>>,
+    writer: WriterPort<F>,
 }
 
 impl<F> LogPort<F> {
@@ -103,9 +144,7 @@ impl<F> LogPort<F> {
 
     /// Hands over records.
     pub fn append(&self, append: Append) {
-        let core = self.core;
-        // A thread that is gone is one that was told to close: nothing more is acknowledged.
-        let _ = self.writer.send(ToWriter::Append { core, append });
+        self.writer.append(self.core, append);
     }
 
     /// Asks; `Letter::Read` brings the answer.
@@ -148,7 +187,7 @@ pub struct LogThreads {
 /// Closes the log.
 #[derive(Clone, Debug)]
 pub struct LogCloser {
-    writer: Sender<ToWriter<DiskFile>>,
+    writer: WriterPort<DiskFile>,
     outcome: Arc<OnceLock<io::Result<()>>>,
 }
 
@@ -229,7 +268,7 @@ impl LogCloser {
     }
 
     fn begin(&self) {
-        let _ = self.writer.send(ToWriter::Close);
+        self.writer.tell(ToWriter::Close);
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::bell::bell;
 use super::reader::Reader;
 use super::upkeep::Upkeep;
 use super::*;
@@ -388,7 +389,9 @@ fn segments_are_sealed_though_the_reader_is_never_silent() {
     }
     drop(to_reader);
     let mesh = mesh(vec![Box::new(Bell::default()) as Box<dyn Wake>], 4);
-    let (to_writer, _writer) = channel();
+    let (sender, _writer) = channel();
+    let (bell, _sleeper) = bell();
+    let to_writer = WriterPort { sender, bell };
     let levels = log.writer.levels_kept();
     let marks = Arc::new(Marks::new(1, levels.reserve));
     let upkeep = Upkeep::new(KEEP_ALL, SEGMENT, log.codec, levels, to_writer, marks);

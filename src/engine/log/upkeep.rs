@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 
 use compact_str::CompactString;
 use tracing::{info, warn};
@@ -21,7 +20,7 @@ use crate::hub::{LogStatus, Now};
 use crate::limits::FILL_BYTES;
 
 use super::marks::Marks;
-use super::{ToWriter, revocations_in_force};
+use super::{ToWriter, WriterPort, revocations_in_force};
 
 /// A user whose events are to go, and who asked for it.
 #[derive(Clone, Debug)]
@@ -39,7 +38,7 @@ pub(super) struct Upkeep<S: Storage> {
     retention: Retention,
     codec: RecordCodec,
     levels: Levels,
-    writer: Sender<ToWriter<S::File>>,
+    writer: WriterPort<S::File>,
     marks: Arc<Marks>,
     // Decisions about tokens that are kept, since the start.
     decisions: u64,
@@ -90,7 +89,7 @@ impl<S: Storage> Upkeep<S> {
         segment_bytes: u64,
         codec: RecordCodec,
         levels: Levels,
-        writer: Sender<ToWriter<S::File>>,
+        writer: WriterPort<S::File>,
         marks: Arc<Marks>,
     ) -> Self {
         Self {
@@ -180,7 +179,7 @@ impl<S: Storage> Upkeep<S> {
         if self.has_chores {
             match self.chores.step(catalog)? {
                 ChoreStep::Idle => self.has_chores = false,
-                ChoreStep::Spare(name, file) => self.tell_writer(ToWriter::Spare(name, file)),
+                ChoreStep::Spare(name, file) => self.writer.tell(ToWriter::Spare(name, file)),
                 ChoreStep::Worked => {}
             }
         }
@@ -232,7 +231,7 @@ impl<S: Storage> Upkeep<S> {
     fn begin_erasing(&mut self) {
         if self.erasing == Erasing::Idle && !self.erasures.is_empty() {
             self.erasing = Erasing::Rolling;
-            self.tell_writer(ToWriter::Roll);
+            self.writer.tell(ToWriter::Roll);
         }
     }
 
@@ -257,7 +256,7 @@ impl<S: Storage> Upkeep<S> {
             RetentionStep::Idle => {}
             RetentionStep::KeepRevocations => self.carry_decisions(now, catalog)?,
             RetentionStep::SetFloor { first, floor } => {
-                self.tell_writer(ToWriter::Floor { first, floor });
+                self.writer.tell(ToWriter::Floor { first, floor });
             }
             RetentionStep::Forgot(first) => {
                 info!(first, "older segments of the event log are let go");
@@ -285,7 +284,7 @@ impl<S: Storage> Upkeep<S> {
             through,
             is_taken: false,
         });
-        self.tell_writer(ToWriter::Carry { batch, known });
+        self.writer.tell(ToWriter::Carry { batch, known });
         Ok(())
     }
 
@@ -296,10 +295,5 @@ impl<S: Storage> Upkeep<S> {
             self.retention.handle_revocations_kept();
             self.retention_at_ms = 0;
         }
-    }
-
-    fn tell_writer(&self, mail: ToWriter<S::File>) {
-        // One that is gone has closed the log: nothing more is to be done.
-        let _ = self.writer.send(mail);
     }
 }

@@ -2,8 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::thread;
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 use tracing::{error, info, warn};
@@ -12,15 +11,18 @@ use crate::counters::CoreStats;
 use crate::event::{RecordBatch, RecordContent};
 use crate::history::storage::Storage;
 use crate::history::writer::{Change, Levels, LogStatus, Progress, Step, Writer};
-use crate::limits::COMMIT_INTERVAL_NS;
 
+use super::bell::Sleeper;
 use super::marks::Marks;
-use super::{Clock, Control, Letter, ToReader, ToWriter};
+use super::{Clock, Control, Letter, ToReader, ToWriter, weight};
 
 /// See the module.
 pub(super) struct LogWriter<S: Storage> {
     writer: Writer<S>,
     inbox: Receiver<ToWriter<S::File>>,
+    sleeper: Sleeper,
+    // Of all records that were taken in.
+    weight: u64,
     reader: Sender<ToReader>,
     marks: Arc<Marks>,
     mailboxes: Arc<Control<Letter>>,
@@ -54,7 +56,7 @@ pub(super) enum Pause {
 impl<S: Storage> LogWriter<S> {
     pub fn new(
         writer: Writer<S>,
-        inbox: Receiver<ToWriter<S::File>>,
+        (inbox, sleeper): (Receiver<ToWriter<S::File>>, Sleeper),
         reader: Sender<ToReader>,
         marks: Arc<Marks>,
         mailboxes: Arc<Control<Letter>>,
@@ -68,6 +70,8 @@ impl<S: Storage> LogWriter<S> {
             roll: Roll::None,
             writer,
             inbox,
+            sleeper,
+            weight: 0,
             reader,
             marks,
             mailboxes,
@@ -77,9 +81,9 @@ impl<S: Storage> LogWriter<S> {
 
     /// Writes until it is told to close. Errors: the log could not be closed.
     pub fn run(mut self, clock: Clock) -> io::Result<()> {
-        let mut pause = Pause::None;
-        while self.await_mail(pause, clock) {
-            pause = self.step(clock.monotonic_ns());
+        while self.take_mail() {
+            let pause = self.step(clock.monotonic_ns());
+            self.sleep(pause, clock);
         }
         self.writer.close()
     }
@@ -99,34 +103,16 @@ impl<S: Storage> LogWriter<S> {
         pause
     }
 
-    // Returns `false` where nothing more comes.
-    fn await_mail(&mut self, pause: Pause, clock: Clock) -> bool {
-        let first = match pause {
-            Pause::None => None,
-            Pause::UntilMail => match self.inbox.recv() {
-                Ok(mail) => Some(mail),
-                Err(_) => return false,
-            },
-            Pause::UntilNs(at_ns) => {
-                let left_ns = at_ns.saturating_sub(clock.monotonic_ns());
-                let left = Duration::from_nanos(left_ns);
-                if left_ns <= COMMIT_INTERVAL_NS {
-                    // What comes meanwhile is one group: nobody need wake this thread for each.
-                    thread::sleep(left);
-                    None
-                } else {
-                    match self.inbox.recv_timeout(left) {
-                        Ok(mail) => Some(mail),
-                        Err(RecvTimeoutError::Timeout) => None,
-                        Err(RecvTimeoutError::Disconnected) => return false,
-                    }
-                }
-            }
+    fn sleep(&self, pause: Pause, clock: Clock) {
+        let now_ns = clock.monotonic_ns();
+        let time = match pause {
+            Pause::None => return,
+            Pause::UntilMail => None,
+            Pause::UntilNs(at_ns) => Some(Duration::from_nanos(at_ns.saturating_sub(now_ns))),
         };
-        if first.is_some_and(|mail| !self.handle_mail(mail)) {
-            return false;
-        }
-        self.take_mail()
+        let lacking = self.writer.lacking(now_ns) as u64;
+        self.sleeper
+            .sleep(self.weight.saturating_add(lacking), time);
     }
 
     /// Takes what has come. Returns `false` where nothing more comes.
@@ -145,6 +131,7 @@ impl<S: Storage> LogWriter<S> {
         match mail {
             ToWriter::Append { core, append } => {
                 self.decisions += decisions(&append.batch);
+                self.weight += weight(&append.batch);
                 self.writer.push(core, append.through, append.batch);
             }
             ToWriter::Carry { batch, known } => {

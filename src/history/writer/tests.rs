@@ -85,6 +85,12 @@ fn each_core_learns_how_far_its_own_records_are() {
 fn durable_means_what_was_asked_for() {
     let (_, mut none) = writer(Durability::None);
     push(&mut none, 0, 1);
+    assert_eq!(none.progress(0), Progress::default(), "told with the group");
+    none.storage.set_faults(Faults {
+        write_error_percent: 100,
+        ..Faults::default()
+    });
+    assert_eq!(none.poll(10 * MS), Step::Failed);
     assert_eq!(
         none.progress(0),
         Progress {
