@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::Criterion;
 use mio::{Events, Poll, Token, Waker};
 use sightline::engine::mailbox::{self, Inbox, Postbox, Wake};
 use sightline::limits::{LETTERS_PER_TURN, MAILBOX_LETTERS_MAX};
+
+use crate::case::{Case, Run};
 
 struct Awake;
 
@@ -22,28 +24,30 @@ impl Wake for Awake {
 /// A letter as large as a few pointers, as those of the engine are.
 type Letter = [u64; 4];
 
-fn busy(c: &mut Criterion) {
-    let mut group = c.benchmark_group("mailbox/busy");
-    for count in [1, LETTERS_PER_TURN] {
-        let mesh =
-            mailbox::mesh::<Letter>(vec![Box::new(Awake), Box::new(Awake)], MAILBOX_LETTERS_MAX);
-        let mut cores = mesh.cores.into_iter();
-        let (Some((mut postbox, _)), Some((_, mut inbox))) = (cores.next(), cores.next()) else {
-            unreachable!("two wakers make two cores");
-        };
-        group.throughput(Throughput::Elements(count as u64));
-        group.bench_function(format!("{count} letters a turn"), |b| {
-            b.iter(|| {
-                for n in 0..count as u64 {
-                    let _ = postbox.try_send(1, [n; 4]);
-                }
-                inbox.drain(LETTERS_PER_TURN, |_, letter| {
-                    std::hint::black_box(letter);
-                })
-            });
+pub fn cases() -> Vec<Case> {
+    let busy = |count: usize| {
+        let name = format!("busy, {count} letters a turn");
+        Case::of_things("mailbox", name, count, move || send_and_drain(count))
+    };
+    [1, MAILBOX_LETTERS_MAX].map(busy).into()
+}
+
+fn send_and_drain(count: usize) -> Run {
+    let wakers: Vec<Box<dyn Wake>> = vec![Box::new(Awake), Box::new(Awake)];
+    let mesh = mailbox::mesh::<Letter>(wakers, MAILBOX_LETTERS_MAX);
+    let mut cores = mesh.cores.into_iter();
+    let (Some((mut postbox, _)), Some((_, mut inbox))) = (cores.next(), cores.next()) else {
+        unreachable!("two wakers make two cores");
+    };
+    Box::new(move || {
+        for n in 0..count as u64 {
+            let sent = postbox.try_send(1, [n; 4]);
+            assert!(sent.is_ok(), "there is room");
+        }
+        inbox.drain(LETTERS_PER_TURN, |_, letter| {
+            std::hint::black_box(letter);
         });
-    }
-    group.finish();
+    })
 }
 
 /// One end of a mailbox with the poll that it sleeps in.
@@ -92,7 +96,8 @@ fn spawn_echo(mut core: Core, is_stopped: Arc<AtomicBool>) -> JoinHandle<io::Res
     })
 }
 
-fn sleeping(c: &mut Criterion) {
+/// Two threads and the kernel: of no use to one who counts instructions.
+pub fn measure_sleeping(c: &mut Criterion) {
     let mut cores = cores().expect("the system has two polls");
     let is_stopped = Arc::new(AtomicBool::new(false));
     let echo = cores
@@ -110,6 +115,3 @@ fn sleeping(c: &mut Criterion) {
     let ended = echo.map(JoinHandle::join);
     assert!(matches!(ended, Some(Ok(Ok(())))), "the echo failed");
 }
-
-criterion_group!(benches, busy, sleeping);
-criterion_main!(benches);
