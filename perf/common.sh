@@ -6,11 +6,20 @@
 export LC_ALL=C.UTF-8
 
 server_cpu=0
+server_cores=1
 load_cpu=1
 bin=${BIN:-target/release}
 folder=$(mktemp -d)
 declare -A pids=() urls=() trusts=()
 helpers=()
+
+# What perf/budgets.toml promises in the table named after this script, by name.
+declare -A budgets=()
+while read -r name bound; do
+    budgets[$name]=$bound
+done < <(awk -v table="[$(basename "$0")]" '
+    /^\[/ { is_here = $1 == table }
+    is_here && $2 == "=" { print $1, $3 }' perf/budgets.toml)
 
 say() {
     printf '%s\n' "$*"
@@ -61,7 +70,7 @@ start_server() {
     local name=$1
     shift
     mkdir -p "$folder/$name"
-    printf '%s\n' 'listen = ["127.0.0.1:0"]' 'cores = 1' \
+    printf '%s\n' 'listen = ["127.0.0.1:0"]' "cores = $server_cores" \
         "auth.jwt_secret_file = \"$folder/secret\"" "data_dir = \"$folder/$name\"" "$@" \
         >"$folder/$name.toml"
     run_server "$name"
@@ -158,4 +167,33 @@ rss() {
 # The same by the kernel's counters, which lag a little, and whose reading holds up nobody.
 rss_roughly() {
     awk '/^VmRSS:/ { print $2 * 1024 }' "/proc/$1/status"
+}
+
+table=()
+broken=0
+
+# at_most NAME UNIT DIVISOR BOUND VALUE...: adds a line to the table; the median, divided, is at most
+# the bound.
+at_most() {
+    judge_median '<=' 'at most' "$@"
+}
+
+at_least() {
+    judge_median '>=' 'at least' "$@"
+}
+
+judge_median() {
+    local order=$1 words=$2 name=$3 unit=$4 divisor=$5 bound=$6 verdict=ok
+    shift 6
+    holds "$(median "$@") $order $bound * $divisor" || verdict=BROKEN
+    table+=("$(printf '%-52s  %-28s  %-5s  %-8s %7s  %s' \
+        "$name" "$(spread "$divisor" "$@")" "$unit" "$words" "$bound" "$verdict")")
+    [[ $verdict == ok ]] || broken=1
+}
+
+# Prints the table and ends with 1 where a bound was broken.
+print_table() {
+    printf '\n%-52s  %-28s  %-5s  %s\n' what 'median (least–greatest)' unit bound
+    printf '%s\n' "${table[@]}"
+    exit "$broken"
 }
