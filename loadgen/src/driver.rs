@@ -16,13 +16,14 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use crate::frames::MaskSequence;
 use crate::inbox::{Codec, Inbox};
 use crate::inflate::Inflater;
-use crate::link::{Link, Role, Server, State};
+use crate::link::{Link, NatsStream, Role, Server, State};
 use crate::phase::{Bell, Phase, PhaseOutcome};
 use crate::poller::Poller;
 use crate::proc::Process;
 use crate::publish::{Sender, Start};
 use crate::record::{Subscription, latency_histogram};
 use crate::returners::Returners;
+use crate::target::Protocol;
 use crate::tls::TlsHandshakes;
 use crate::upgrade::Extension;
 
@@ -59,6 +60,8 @@ pub(crate) struct Settings {
     pub(crate) server: Server,
     /// What subscribers offer; publishers offer nothing.
     pub(crate) extension: Extension,
+    /// What the messages hold.
+    pub(crate) protocol: Protocol,
     /// Whether a subscriber is ready only after `connection_established`.
     pub(crate) greets: bool,
     /// Whether publishing is acknowledged.
@@ -268,7 +271,8 @@ impl Driver {
             returners.begin(at_ns);
         }
         self.inbox.returners = returners;
-        self.sender = Some(Sender::new(run, form, schedule, start));
+        let protocol = self.settings.protocol;
+        self.sender = Some(Sender::new(run, form, protocol, schedule, start));
         self.poller.take_idle_ns();
         (at_ns, last_ns)
     }
@@ -364,9 +368,12 @@ impl Driver {
             Role::Publisher(_) => Extension::None,
             Role::Returner(_) | Role::Subscriber(_) => self.settings.extension,
         };
-        let (server, now_ns) = (&self.settings.server, self.poller.now_ns());
-        let mut link = Link::dial(server, &dial.path, extension, dial.role, now_ns)
+        let (settings, now_ns) = (&self.settings, self.poller.now_ns());
+        let mut link = Link::dial(&settings.server, &dial.path, extension, dial.role, now_ns)
             .map_err(io_error("connect"))?;
+        if settings.protocol == Protocol::Nats {
+            link.nats = Some(NatsStream::default());
+        }
         let token = Token(self.links.len());
         link.transport
             .register(self.poller.registry(), token)
@@ -501,7 +508,7 @@ impl Driver {
         let Some(rest) = answered.map_err(|error| error.to_string())? else {
             return Ok(());
         };
-        inbox.handle_upgraded(link, self.settings.greets, now_ns);
+        inbox.handle_upgraded(link, self.settings.greets, now_ns, codec);
         let read = inbox.read(link, &rest, now_ns, codec);
         read.map_err(|error| error.to_string())
     }

@@ -1,19 +1,31 @@
-//! What the connections bring: messages sorted to the recorder, the acknowledgements and the
-//! handshakes, pings answered, ends noted.
+//! What the connections bring: messages (under NATS, the operations in them) sorted to the
+//! recorder, the acknowledgements and the handshakes, pings answered, ends noted.
 //!
 //! Knows links but reads and writes no socket; `driver` does.
 
 use hdrhistogram::Histogram;
-use tungstenite::protocol::frame::coding::{Control, OpCode};
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use crate::frames::{FrameError, MaskSequence, Message};
 use crate::inflate::Inflater;
-use crate::link::{Link, Role, State};
+use crate::link::{Link, NatsStream, Role, State};
+use crate::nats::{self, NatsError, Operation};
 use crate::phase::Phase;
 use crate::publish::Acknowledgements;
 use crate::record::{Received, Recorder, Subscription, latency_histogram, message_kind};
 use crate::returners::Returners;
 use crate::tls::TlsHandshakes;
+
+/// What a server may not send. The connection is of no use after it.
+#[derive(Debug, Clone, Copy, thiserror::Error, PartialEq, Eq)]
+pub(crate) enum ReadError {
+    /// In WebSocket.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// In what the messages hold.
+    #[error(transparent)]
+    Nats(#[from] NatsError),
+}
 
 /// What all connections share on the wire.
 pub(crate) struct Codec {
@@ -82,16 +94,39 @@ impl Inbox {
         std::mem::replace(&mut self.recorder, idle)
     }
 
-    /// The server has accepted the upgrade; where it `greets`, a subscriber awaits that.
-    pub(crate) fn handle_upgraded(&mut self, link: &mut Link, greets: bool, now_ns: u64) {
+    /// The server has accepted the upgrade; where it `greets`, a subscriber awaits that. NATS is
+    /// greeted, which is queued, and awaited by all.
+    pub(crate) fn handle_upgraded(
+        &mut self,
+        link: &mut Link,
+        greets: bool,
+        now_ns: u64,
+        codec: &mut Codec,
+    ) {
         if let Some(is_resumed) = link.transport.is_resumed() {
             let TlsHandshakes { full, resumed } = &mut self.tls_handshakes;
             *(if is_resumed { resumed } else { full }) += 1;
         }
-        if greets && matches!(link.role, Role::Subscriber(_)) {
+        if link.nats.is_some() {
+            let greeting = self.nats_greeting(link.role);
+            let mask = codec.masks.next();
+            link.queue(OpCode::Data(Data::Text), greeting.as_bytes(), mask);
             link.state = State::Greeting;
-            return;
+        } else if greets && matches!(link.role, Role::Subscriber(_)) {
+            link.state = State::Greeting;
+        } else {
+            self.open(link, now_ns);
         }
+    }
+
+    fn nats_greeting(&self, role: Role) -> String {
+        match role {
+            Role::Subscriber(index) => nats::subscription(self.subscriptions[index].user),
+            Role::Publisher(_) | Role::Returner(_) => nats::greeting(),
+        }
+    }
+
+    fn open(&mut self, link: &mut Link, now_ns: u64) {
         link.state = State::Open;
         // Returners have a clock of their own.
         if !matches!(link.role, Role::Returner(_)) {
@@ -108,10 +143,12 @@ impl Inbox {
         input: &[u8],
         now_ns: u64,
         codec: &mut Codec,
-    ) -> Result<(), FrameError> {
+    ) -> Result<(), ReadError> {
         let mut reader = std::mem::take(&mut link.reader);
+        let mut nats = link.nats.take();
+        let mut operations = Ok(());
         let Codec { masks, inflater } = codec;
-        let result = reader.read(input, inflater, |message, wire_bytes| match message {
+        let frames = reader.read(input, inflater, |message, wire_bytes| match message {
             Message::Data { text, is_deflated } => {
                 let received = Received {
                     text,
@@ -119,7 +156,11 @@ impl Inbox {
                     is_deflated,
                     now_ns,
                 };
-                self.handle_data(link, &received);
+                match &mut nats {
+                    Some(_) if operations.is_err() => {}
+                    Some(nats) => operations = self.read_operations(link, nats, &received, masks),
+                    None => self.handle_data(link, &received),
+                }
             }
             Message::Ping(payload) => {
                 link.queue(OpCode::Control(Control::Pong), payload, masks.next());
@@ -127,17 +168,58 @@ impl Inbox {
             Message::Pong => {}
             Message::Close(code) => self.note_closed(link, &format!("close code {code}")),
         });
-        link.reader = reader;
-        result
+        (link.reader, link.nats) = (reader, nats);
+        frames?;
+        Ok(operations?)
+    }
+
+    /// Handles each operation that `received` completes. The first message that a frame brings is
+    /// charged with all of its bytes, and with those of the frames before it that hold a part of the
+    /// message. What holds no part of any is charged to nobody.
+    fn read_operations(
+        &mut self,
+        link: &mut Link,
+        nats: &mut NatsStream,
+        received: &Received<'_>,
+        masks: &mut MaskSequence,
+    ) -> Result<(), NatsError> {
+        let NatsStream {
+            reader,
+            uncharged_bytes,
+        } = nats;
+        *uncharged_bytes += received.wire_bytes;
+        let read = reader.read(received.text, |operation| match operation {
+            Operation::Error(reason) => {
+                let reason = String::from_utf8_lossy(reason);
+                self.note_closed(link, &format!("-ERR {reason}"));
+            }
+            Operation::Message(text) => {
+                let wire_bytes = std::mem::take(uncharged_bytes);
+                self.handle_data(
+                    link,
+                    &Received {
+                        text,
+                        wire_bytes,
+                        ..*received
+                    },
+                );
+            }
+            Operation::Notice => {}
+            Operation::Ping => link.queue(OpCode::Data(Data::Text), nats::PONG, masks.next()),
+            Operation::Pong if link.state == State::Greeting => self.open(link, received.now_ns),
+            Operation::Pong => {}
+        });
+        if !reader.is_amid_operation() {
+            *uncharged_bytes = 0;
+        }
+        read
     }
 
     fn handle_data(&mut self, link: &mut Link, received: &Received<'_>) {
         if link.state == State::Greeting
             && message_kind(received.text).as_deref() == Some("connection_established")
         {
-            link.state = State::Open;
-            self.handshake_ns
-                .saturating_record(received.now_ns - link.dialled_ns);
+            self.open(link, received.now_ns);
             return;
         }
         match link.role {

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use tungstenite::protocol::frame::coding::OpCode;
 
 use crate::frames::{self, FrameReader};
+use crate::nats::OperationReader;
 use crate::tls::TlsClient;
 use crate::transport::Transport;
 use crate::upgrade::{Accepted, Extension, Upgrade, UpgradeError};
@@ -27,7 +28,7 @@ pub(crate) enum Role {
 pub(crate) enum State {
     /// The request is on its way.
     Upgrading(Upgrade),
-    /// Upgraded; `connection_established` has not come.
+    /// Upgraded; what makes it ready has not come: `connection_established`, or NATS's `PONG`.
     Greeting,
     /// In use.
     Open,
@@ -46,11 +47,22 @@ pub(crate) struct Link {
     pub(crate) state: State,
     /// Cuts what comes into messages.
     pub(crate) reader: FrameReader,
+    /// Cuts the messages into operations, where the server is NATS.
+    pub(crate) nats: Option<NatsStream>,
     /// When it was dialled, nanoseconds of the generator's clock.
     pub(crate) dialled_ns: u64,
     /// What goes out; `outgoing[..written]` has gone.
     outgoing: Vec<u8>,
     written: usize,
+}
+
+/// The operations of NATS that come in a connection's messages.
+#[derive(Debug, Default)]
+pub(crate) struct NatsStream {
+    /// Cuts them.
+    pub(crate) reader: OperationReader,
+    /// Bytes of frames that the next message will be charged with.
+    pub(crate) uncharged_bytes: usize,
 }
 
 /// Where and how connections are made.
@@ -82,6 +94,7 @@ impl Link {
             written: 0,
             state: State::Upgrading(upgrade),
             reader: FrameReader::default(),
+            nats: None,
             dialled_ns: now_ns,
         })
     }

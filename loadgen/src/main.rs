@@ -4,9 +4,9 @@
 //! `transport`, `tls` and `poller`; `catch_up` is a scenario of its own, with a second such loop on
 //! a thread beside it, `attack` a loop of its own. Pure parts: `schedule` (what is due when),
 //! `payload` and `filling` (the events), `publish` (sending, and what is acknowledged), `upgrade`,
-//! `frames` and `inflate` (the WebSocket protocol), `record` (checking deliveries), `returners`
-//! (viewers that come in the course of a phase), `report`, `returned`, `summary`, `idle` and `hgrm`
-//! (results).
+//! `frames` and `inflate` (the WebSocket protocol), `nats` (the one inside it), `record` (checking
+//! deliveries), `returners` (viewers that come in the course of a phase), `report`, `returned`,
+//! `summary`, `idle` and `hgrm` (results).
 
 mod attack;
 mod catch_up;
@@ -19,6 +19,7 @@ mod idle;
 mod inbox;
 mod inflate;
 mod link;
+mod nats;
 mod payload;
 mod phase;
 mod poller;

@@ -8,9 +8,11 @@ use std::collections::{BTreeMap, VecDeque};
 use hdrhistogram::Histogram;
 use serde::Deserialize;
 
+use crate::nats;
 use crate::payload::{self, Form, Marker};
 use crate::record::latency_histogram;
 use crate::schedule::Schedule;
+use crate::target::Protocol;
 
 /// When a phase began, on both clocks.
 #[derive(Debug, Clone, Copy)]
@@ -37,25 +39,35 @@ pub(crate) struct DueEvent<'a> {
 pub(crate) struct Sender {
     run: u32,
     form: Form,
+    protocol: Protocol,
     schedule: Schedule,
     start: Start,
-    text: Vec<u8>,
+    event: Vec<u8>,
+    /// The operation that publishes the event, where the protocol has one.
+    operation: Vec<u8>,
     sent: u64,
     slip_ns: Histogram<u64>,
 }
 
 impl Sender {
     /// A sender of `schedule`'s events as phase `run`, each of `form`.
-    pub(crate) fn new(run: u32, form: Form, schedule: Schedule, start: Start) -> Self {
-        let (text, slip_ns) = (Vec::new(), latency_histogram());
+    pub(crate) fn new(
+        run: u32,
+        form: Form,
+        protocol: Protocol,
+        schedule: Schedule,
+        start: Start,
+    ) -> Self {
         Self {
             run,
             form,
+            protocol,
             schedule,
             start,
-            text,
+            event: Vec::new(),
+            operation: Vec::new(),
             sent: 0,
-            slip_ns,
+            slip_ns: latency_histogram(),
         }
     }
 
@@ -79,13 +91,25 @@ impl Sender {
             intended_ns,
         };
         let timestamp_ms = self.start.wall_ms + due.at_ns / 1_000_000;
-        self.text.clear();
-        payload::write_event(&mut self.text, &marker, timestamp_ms, self.form);
+        self.event.clear();
+        payload::write_event(&mut self.event, &marker, timestamp_ms, self.form);
         Some(DueEvent {
             user: due.user,
             intended_ns,
-            text: &self.text,
+            text: self.message(due.user),
         })
+    }
+
+    /// The message that publishes the event at hand, which is `user`'s.
+    fn message(&mut self, user: u32) -> &[u8] {
+        match self.protocol {
+            Protocol::Events => &self.event,
+            Protocol::Nats => {
+                self.operation.clear();
+                nats::encode_publish(&mut self.operation, user, &self.event);
+                &self.operation
+            }
+        }
     }
 
     /// Sends no more; returns the schedule of what was sent.
@@ -207,6 +231,10 @@ mod tests {
     use std::time::Duration;
 
     fn sender() -> Sender {
+        sender_in(Protocol::Events)
+    }
+
+    fn sender_in(protocol: Protocol) -> Sender {
         let lane = Lane::new(0..2, 1000.0, Duration::from_millis(3), Arrival::Even);
         let start = Start {
             at_ns: 5_000_000,
@@ -215,6 +243,7 @@ mod tests {
         Sender::new(
             9,
             Filling::Letters(10).into(),
+            protocol,
             Schedule::new(vec![lane]),
             start,
         )
@@ -246,6 +275,17 @@ mod tests {
         assert_eq!(sender.next_ns(), None);
         let slip = sender.slip_ns();
         assert!(slip.equivalent(slip.max(), 4_000_000) && slip.equivalent(slip.min(), 2_000_000));
+    }
+
+    #[test]
+    fn event_to_nats_is_published_to_the_subject_of_its_user() {
+        let (mut plain, mut nats) = (sender(), sender_in(Protocol::Nats));
+        for user in [0, 1, 0] {
+            let event = plain.poll_event(9_000_000).unwrap();
+            let mut expected = Vec::new();
+            nats::encode_publish(&mut expected, user, event.text);
+            assert_eq!(nats.poll_event(9_000_000).unwrap().text, expected);
+        }
     }
 
     #[test]

@@ -10,7 +10,6 @@ use serde_json::Value;
 
 use crate::driver::{Connected, Dial, Driver, DriverError, Settings};
 use crate::filling::Filling;
-use crate::frames::header_bytes;
 use crate::idle::{IdleReport, MemoryReport};
 use crate::link::Role;
 use crate::payload::{self, Form, Identity, RUNS};
@@ -19,7 +18,7 @@ use crate::proc::Process;
 use crate::record::Subscription;
 use crate::report::{Bounds, RunReport};
 use crate::schedule::{Arrival, Lane, Schedule};
-use crate::target::Target;
+use crate::target::{Protocol, Target};
 use crate::upgrade::Extension;
 
 /// Why a scenario has no result.
@@ -174,7 +173,7 @@ impl<'a> Session<'a> {
         let connected = driver.connect(&dials)?;
         driver.hold(SETTLE)?;
         let run = first_run();
-        let form = calibrate(&mut driver, load, run)?;
+        let form = calibrate(&mut driver, target.protocol(), load, run)?;
         Ok(Self {
             load,
             driver,
@@ -334,7 +333,12 @@ const DESCRIPTORS_SPARE: u64 = 32;
 
 /// The form by which events will be of `load.size`. Where that is what subscribers get, one event
 /// without filling is sent, whatever envelope the server puts around it.
-fn calibrate(driver: &mut Driver, load: &Load, run: u32) -> Result<Form, ScenarioError> {
+fn calibrate(
+    driver: &mut Driver,
+    protocol: Protocol,
+    load: &Load,
+    run: u32,
+) -> Result<Form, ScenarioError> {
     let form = Form {
         filling: Filling::Letters(0),
         identity: load.identity,
@@ -343,7 +347,7 @@ fn calibrate(driver: &mut Driver, load: &Load, run: u32) -> Result<Form, Scenari
         Size::Event(_) => payload::event_bytes(form),
         Size::Frame(_) | Size::Payload(_) => first_delivery_bytes(driver, load, run, form)?,
     };
-    let filling = load.size.filling(empty)?;
+    let filling = load.size.filling(protocol, empty)?;
     Ok(Form { filling, ..form })
 }
 
@@ -371,18 +375,18 @@ fn first_delivery_bytes(
 
 impl Size {
     /// What fills an event whose text takes `empty` bytes without filling.
-    fn filling(self, empty: usize) -> Result<Filling, ScenarioError> {
-        let (header, wanted, kind) = match self {
+    fn filling(self, protocol: Protocol, empty: usize) -> Result<Filling, ScenarioError> {
+        let (around, wanted, kind) = match self {
             Self::Event(bytes) => (0, bytes, Filling::Letters(0)),
-            Self::Frame(bytes) => (header_bytes(bytes), bytes, Filling::Letters(0)),
+            Self::Frame(bytes) => (protocol.around_bytes(bytes), bytes, Filling::Letters(0)),
             Self::Payload(bytes) => (0, bytes, Filling::Text(0)),
         };
-        let bytes = wanted.checked_sub(header + empty);
+        let bytes = wanted.checked_sub(around + empty);
         bytes
             .map(|bytes| kind.of_bytes(bytes))
             .ok_or(ScenarioError::TooSmall {
                 wanted: self,
-                least: header + empty,
+                least: around + empty,
             })
     }
 }
@@ -474,8 +478,9 @@ mod tests {
 
     #[test]
     fn filling_makes_up_the_size() {
+        let events = Protocol::Events;
         let check = |size: Size, empty, expected: Option<Filling>| {
-            assert_eq!(size.filling(empty).ok(), expected, "{size}");
+            assert_eq!(size.filling(events, empty).ok(), expected, "{size}");
         };
         check(Size::Frame(415), 200, Some(Filling::Letters(211)));
         check(Size::Frame(204), 200, Some(Filling::Letters(0)));
@@ -483,6 +488,8 @@ mod tests {
         check(Size::Event(300), 200, Some(Filling::Letters(100)));
         check(Size::Payload(2048), 200, Some(Filling::Text(1848)));
         check(Size::Payload(199), 200, None);
+        let nats = Size::Frame(415).filling(Protocol::Nats, 200).ok();
+        assert_eq!(nats, Some(Filling::Letters(211 - 21)));
     }
 
     fn load(groups: Vec<Group>) -> Load {

@@ -1,8 +1,10 @@
-//! The servers that the generator can drive, and what differs between them: paths, tokens,
-//! whether they greet, whether they acknowledge. All of them take the same events.
+//! The servers that the generator can drive, and what differs between them: paths, tokens, the
+//! protocol, whether they greet, whether they acknowledge. All of them take the same events.
 
 use clap::ValueEnum;
 
+use crate::frames::header_bytes;
+use crate::nats;
 use crate::payload::user_name;
 use crate::token::Minter;
 
@@ -15,8 +17,31 @@ pub(crate) enum Dialect {
     Observatory,
 }
 
+/// What the messages of a connection hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// Each is an event, or something that the server says.
+    Events,
+    /// The operations of NATS, as they come.
+    Nats,
+}
+
+impl Protocol {
+    /// Bytes around the text of an event in a frame of `frame_bytes`, its header included: what a
+    /// subscriber gets for an event that comes in a frame of its own.
+    pub(crate) fn around_bytes(self, frame_bytes: usize) -> usize {
+        let header = header_bytes(frame_bytes);
+        match self {
+            Self::Events => header,
+            Self::Nats => header + nats::around_bytes(frame_bytes.saturating_sub(header)),
+        }
+    }
+}
+
 /// A server's way of being connected to.
 pub(crate) enum Target {
+    /// NATS over WebSocket, with a subject for each user; it asks nobody for a token.
+    Nats,
     /// The gateway: tokens, a greeting, one publisher for all users, acknowledgements.
     Sightline {
         /// The viewers' dialect.
@@ -36,8 +61,17 @@ impl Target {
     /// The name on the command line and in reports.
     pub(crate) fn name(&self) -> &'static str {
         match self {
+            Self::Nats => "nats",
             Self::Sightline { .. } => "sightline",
             Self::Topic { .. } => "topic",
+        }
+    }
+
+    /// What the messages of its connections hold.
+    pub(crate) fn protocol(&self) -> Protocol {
+        match self {
+            Self::Nats => Protocol::Nats,
+            Self::Sightline { .. } | Self::Topic { .. } => Protocol::Events,
         }
     }
 
@@ -45,6 +79,7 @@ impl Target {
     pub(crate) fn subscriber_path(&self, user: u32) -> String {
         let name = user_name(user);
         match self {
+            Self::Nats => "/".to_owned(),
             Self::Sightline {
                 dialect: Dialect::Keen,
                 minter,
@@ -71,6 +106,7 @@ impl Target {
     pub(crate) fn publisher_path(&self, index: u32) -> String {
         let name = user_name(index);
         match self {
+            Self::Nats => "/".to_owned(),
             Self::Sightline { minter, .. } => {
                 format!(
                     "/v1/publish?token={}",
@@ -90,7 +126,7 @@ impl Target {
     /// events of user U go to publisher U modulo their number.
     pub(crate) fn publishers(&self, users: u32, wanted: u32) -> u32 {
         match self {
-            Self::Sightline { .. } => wanted.clamp(1, users),
+            Self::Nats | Self::Sightline { .. } => wanted.clamp(1, users),
             Self::Topic { .. } => users,
         }
     }
@@ -151,5 +187,14 @@ mod tests {
             "/pub?topic=u000003&token=ey",
             100,
         );
+        check(&Target::Nats, "/", "/", 2);
+    }
+
+    #[test]
+    fn frame_of_an_event_is_its_text_and_what_is_around_it() {
+        assert_eq!(Protocol::Events.around_bytes(415), 4);
+        // `MSG u000000 1 388`, two line ends, and the header of the frame.
+        assert_eq!(Protocol::Nats.around_bytes(415), 4 + 17 + 4);
+        assert!(Protocol::Nats.around_bytes(0) > 0);
     }
 }

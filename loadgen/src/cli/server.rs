@@ -32,7 +32,8 @@ pub(crate) struct ServerArgs {
     /// The viewers' dialect (sightline).
     #[arg(long, value_enum, default_value_t = Dialect::Keen)]
     dialect: Dialect,
-    /// HS256 secret for the tokens. Required by sightline; a topic target gets tokens with it.
+    /// HS256 secret for the tokens. Required by sightline; a topic target gets tokens with it, NATS
+    /// never.
     #[arg(long, conflicts_with = "secret_file")]
     secret: Option<String>,
     /// File that holds the secret; a line end after it is left out.
@@ -60,6 +61,8 @@ pub(crate) struct ServerArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum TargetKind {
+    /// NATS over WebSocket.
+    Nats,
     /// The gateway.
     Sightline,
     /// Any server that fans out `/pub?topic=T` to `/ws?topic=T`.
@@ -106,6 +109,7 @@ impl ServerArgs {
         let secret = self.secret()?;
         let minter = secret.map(|secret| Minter::new(&secret, &self.tier, TOKEN_LIFETIME));
         Ok(match self.target {
+            TargetKind::Nats => Target::Nats,
             TargetKind::Sightline => Target::Sightline {
                 dialect: self.dialect,
                 minter: minter.ok_or(UsageError::NoSecret)?,
@@ -119,7 +123,7 @@ impl ServerArgs {
     pub(crate) fn sightline(&self, command: &'static str) -> Result<Target, UsageError> {
         match self.target {
             TargetKind::Sightline => self.target(),
-            TargetKind::Topic => Err(UsageError::NeedsSightline(command)),
+            TargetKind::Nats | TargetKind::Topic => Err(UsageError::NeedsSightline(command)),
         }
     }
 
@@ -132,6 +136,7 @@ impl ServerArgs {
         Ok(Settings {
             server: self.server()?,
             extension,
+            protocol: target.protocol(),
             greets: target.greets(),
             acknowledges: target.acknowledges(),
             in_flight_max: self.in_flight(),
@@ -227,8 +232,10 @@ mod tests {
     fn secret_comes_from_the_flag_or_the_file() {
         assert!(matches!(server("").target(), Err(UsageError::NoSecret)));
         assert!(server("--target topic").target().is_ok());
-        let other = server("--target topic").sightline("publish");
-        assert!(matches!(other, Err(UsageError::NeedsSightline("publish"))));
+        for target in ["nats", "topic"] {
+            let other = server(&format!("--target {target}")).sightline("publish");
+            assert!(matches!(other, Err(UsageError::NeedsSightline("publish"))));
+        }
         assert_eq!(
             server("--secret abc").secret().unwrap(),
             Some(b"abc".to_vec())

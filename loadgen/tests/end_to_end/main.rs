@@ -6,6 +6,7 @@
 mod attacks;
 mod gateway;
 mod kept;
+mod nats;
 mod publishing;
 mod returns;
 mod server;
