@@ -11,6 +11,8 @@ load_cpu=1
 bin=${BIN:-target/release}
 folder=$(mktemp -d)
 declare -A pids=() urls=() trusts=()
+# The process that serves, where it is a child of the one that was started.
+declare -A watched=()
 helpers=()
 
 # What perf/budgets.toml promises in the table named after this script, by name.
@@ -78,26 +80,36 @@ start_server() {
 
 # Starts the server NAME by the configuration that it has, until it listens.
 run_server() {
-    local name=$1 log="$folder/$1.log" scheme=ws address=
-    # There before it is looked into, however late the server begins.
-    : >"$log"
-    taskset -c "$server_cpu" "$bin/sightline" serve --config "$folder/$name.toml" 2>"$log" &
-    pids[$name]=$!
-    for _ in {1..2000}; do
-        if [[ $(<"$log") =~ \"message\":\"listening\",\"address\":\"([^\"]+)\" ]]; then
-            address=${BASH_REMATCH[1]}
-            break
-        fi
-        kill -0 "${pids[$name]}" 2>/dev/null || die "the server did not start: $(tail -n 1 "$log")"
-        sleep 0.005
-    done
-    [[ -n $address ]] || die "the server does not listen"
+    local name=$1 scheme=ws
+    launch "$name" '"message":"listening","address":"([^"]+)"' \
+        "$bin/sightline" serve --config "$folder/$name.toml"
     trusts[$name]=
     if grep -q '^tls\.' "$folder/$name.toml"; then
         scheme=wss
         trusts[$name]="--ca-file $folder/cert.pem"
     fi
-    urls[$name]=$scheme://$address
+    urls[$name]=$scheme://$captured
+}
+
+# launch NAME PATTERN COMMAND...: starts a server on its CPU, until its log fits the pattern, whose
+# group is then in `captured`.
+captured=
+launch() {
+    local name=$1 pattern=$2 log="$folder/$1.log"
+    shift 2
+    # There before it is looked into, however late the server begins.
+    : >"$log"
+    taskset -c "$server_cpu" "$@" >"$log" 2>&1 &
+    pids[$name]=$!
+    for _ in {1..2000}; do
+        if [[ $(<"$log") =~ $pattern ]]; then
+            captured=${BASH_REMATCH[1]}
+            return
+        fi
+        kill -0 "${pids[$name]}" 2>/dev/null || die "$name did not start: $(tail -n 1 "$log")"
+        sleep 0.005
+    done
+    die "$name does not listen"
 }
 
 start_tls_server() {
@@ -106,7 +118,7 @@ start_tls_server() {
 
 stop_server() {
     local pid=${pids[$1]}
-    unset "pids[$1]"
+    unset "pids[$1]" "watched[$1]"
     kill "$pid" 2>/dev/null || return 0
     wait "$pid" || true
 }
@@ -120,16 +132,24 @@ else
     priority='the generator without priority (chrt -f is not allowed: take its slip seriously)'
 fi
 
-# load NAME ARGUMENT...: one run against a server, the report to $report. Fails as the run does.
+# try_load NAME ARGUMENT...: one run against a server, the report to $report, where there is one, and
+# what it prints to load.log. The exit code is that of the run.
 report=$folder/report.json
-load() {
-    local name=$1 code=0
+try_load() {
+    local name=$1
     shift
+    rm -f "$report"
     # shellcheck disable=SC2086  # trust is two words or none
     "${pace[@]}" "$bin/loadgen" "$@" --url "${urls[$name]}" ${trusts[$name]} \
-        --secret-file "$folder/secret" --server-pid "${pids[$name]}" --cpu "$load_cpu" \
-        --json "$report" >"$folder/load.log" 2>&1 || code=$?
-    ((code == 0)) || die "loadgen $*: exit $code
+        --secret-file "$folder/secret" --server-pid "${watched[$name]:-${pids[$name]}}" \
+        --cpu "$load_cpu" --json "$report" >"$folder/load.log" 2>&1
+}
+
+# The same, which has to succeed.
+load() {
+    local code=0
+    try_load "$@" || code=$?
+    ((code == 0)) || die "loadgen ${*:2}: exit $code
 $(<"$folder/load.log")"
 }
 
