@@ -93,6 +93,9 @@ User {user:?}, project {project:?}, everything allowed, for a day. In another te
 # publish the commits of the git repository that you are in, and those to come
 {program} watch-git . --user {user} --project {project} --follow --url {ws} --token {token}
 
+# watch the user's agents as trees, with that repository and its branches among them
+{program} tail --tree --url {ws} --token {token}
+
 # publish one event
 curl -sS {http}/v1/events -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' -d '{event}'
 
@@ -155,10 +158,11 @@ mod tests {
             .lines()
             .filter(|line| line.contains("T.dev.demo"))
             .collect();
-        assert_eq!(commands.len(), 5, "{text}");
+        assert_eq!(commands.len(), 6, "{text}");
         for (command, part) in commands.iter().zip([
             " tail --all --url ws://127.0.0.1:4040 --token T.dev.demo",
             " watch-git . --user dev --project demo --follow --url ws://127.0.0.1:4040",
+            " tail --tree --url ws://127.0.0.1:4040 --token T.dev.demo",
             "http://127.0.0.1:4040/v1/events -H 'Authorization: Bearer T.dev.demo'",
             "\"ws://127.0.0.1:4040/keen\", [\"sightline.keen.v1\", \"bearer.T.dev.demo\"]",
             "\"ws://127.0.0.1:4040/observatory?subscribe=all\", [\"sightline.observatory.v1\"",
@@ -167,7 +171,7 @@ mod tests {
         }
         // A quote inside would end the shell's word.
         assert!(
-            commands[3..]
+            commands[4..]
                 .iter()
                 .all(|line| line.matches('\'').count() == 2)
         );
@@ -176,7 +180,7 @@ mod tests {
     #[test]
     fn every_command_asks_for_tls_where_it_is_spoken() {
         let text = banner("127.0.0.1:1", true, |_| "T".into());
-        assert_eq!(text.matches("wss://127.0.0.1:1").count(), 4, "{text}");
+        assert_eq!(text.matches("wss://127.0.0.1:1").count(), 5, "{text}");
         assert_eq!(text.matches("https://127.0.0.1:1").count(), 1, "{text}");
         assert!(
             !text.contains(" ws://") && !text.contains("http://"),

@@ -176,7 +176,7 @@ fn what_serve_dev_prints_works_when_pasted() {
     let commands: Vec<String> = lines
         .filter(|line| !line.starts_with('#') && !line.is_empty())
         .skip(2)
-        .take(5)
+        .take(6)
         .collect();
     let binary = env!("CARGO_BIN_EXE_sightline");
     let of = |name: &str| {
