@@ -7,6 +7,7 @@ mod history;
 mod refs;
 mod watch;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -36,7 +37,8 @@ pub struct WatchGitArgs {
     #[arg(long, value_name = "ID")]
     project: Option<String>,
     /// The session that it is shown under, its branches below it as ID/BRANCH; by default git-NAME,
-    /// after the repository
+    /// after the repository. A branch that is deleted and created again while this follows is
+    /// ID/BRANCH~LIFE
     #[arg(long, value_name = "ID")]
     session: Option<String>,
     /// How many of the newest commits to publish first
@@ -65,6 +67,7 @@ fn watch(args: &WatchGitArgs, stop: Stop) -> Result<(), ClientError> {
             .clone()
             .unwrap_or_else(|| event::session(&name)),
         repository: name,
+        lives: HashMap::new(),
     };
     let (last, follow) = (args.last, args.follow);
     deliver(&args.connect, stop, move |intake| {

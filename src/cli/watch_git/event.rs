@@ -2,13 +2,16 @@
 //!
 //! In the user's trees a repository is an agent and each of its branches one below it: what happens
 //! to a branch is its own session's, what is checked out the repository's. A branch is announced by
-//! an `agent_spawned`; one that is deleted is complete.
+//! an `agent_spawned`; one that is deleted is complete, and an agent that is complete stays so: a
+//! branch that is created again is another agent, for the run that has seen both. A later run knows of
+//! one life alone.
 //!
 //! `files_changed` is the list of paths, as the keen document's trees hold it; of a commit with
 //! more than `FILES_MAX` it is the first ones, and `file_change_stats` then carries the true
 //! count, which the gateway otherwise derives (contract, section 8). What git does not know,
 //! `duration_ms`, is null.
 
+use std::collections::HashMap;
 use std::hash::Hasher as _;
 
 use compact_str::{CompactString, format_compact};
@@ -29,16 +32,22 @@ pub(crate) struct Author {
     /// The repository's.
     pub(crate) session: String,
     pub(crate) repository: String,
+    /// Branches that have been deleted, and what their next life, or their present one, is called.
+    pub(crate) lives: HashMap<String, String>,
 }
 
 impl Author {
     /// The session of a branch, at most 128 bytes; `HEAD`, which is none, is the repository itself.
-    /// A name too long for that is cut, and told from others by a hash of all of it.
+    /// A further life is named behind a `~`, which no branch has in its name (git-check-ref-format).
+    /// What is too long for all that is cut, and told from others by a hash of all of it.
     fn branch_session(&self, branch: &str) -> String {
         if branch == "HEAD" {
             return self.session.clone();
         }
-        let session = format!("{}/{branch}", self.session);
+        let mut session = format!("{}/{branch}", self.session);
+        if let Some(life) = self.lives.get(branch) {
+            session.extend(["~", life]);
+        }
         if session.len() <= SESSION_BYTES_MAX {
             return session;
         }
@@ -320,6 +329,7 @@ mod tests {
             project: Some("7".into()),
             session: session("repo"),
             repository: "repo".into(),
+            lives: HashMap::new(),
         }
     }
 

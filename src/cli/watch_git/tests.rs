@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
@@ -108,6 +109,7 @@ impl Publishing {
             project: None,
             session: "s".into(),
             repository: repository.name(),
+            lives: HashMap::new(),
         };
         let bell = Bell::new().unwrap();
         let (intake, inbox) = intake(bell.waker());
@@ -348,6 +350,46 @@ fn branches_are_agents_below_the_repository() {
             "s git_operation checkout",
         ]
     );
+}
+
+#[test]
+fn a_branch_that_is_created_again_is_another_agent() {
+    let repo = Repo::empty();
+    repo.commit("a", "1\n", "first");
+    repo.git(["branch", "x"]);
+    let mut publishing = Publishing::of(&repo.path());
+    let mut events = publishing.all_of_last(20);
+    for subject in ["second", "third"] {
+        repo.git(["branch", "--quiet", "-D", "x"]);
+        events.extend(publishing.all_of_look());
+        repo.git(["checkout", "--quiet", "-b", "x", "main"]);
+        repo.commit("b", "1\n", subject);
+        events.extend(publishing.all_of_look());
+        repo.git(["checkout", "--quiet", "main"]);
+        publishing.look();
+    }
+    let sessions = |is_wanted: fn(&Value) -> bool| {
+        let wanted = events.iter().filter(|event| is_wanted(event));
+        let sessions = wanted.map(|event| match &event["data"]["child_session"] {
+            Value::Null => event["session_id"].as_str().unwrap(),
+            child => child.as_str().unwrap(),
+        });
+        sessions.collect::<Vec<&str>>()
+    };
+    let lives = sessions(|event| event["data"]["git_branch"] == "x");
+    assert_eq!((lives.len(), lives[0]), (3, "s/x"));
+    assert_ne!(lives[1], lives[2]);
+    // Each ends in its turn, and says nothing after that.
+    let ended = sessions(|event| event["event_type"] == "completion");
+    assert_eq!(ended, lives[..2]);
+    let commits = sessions(|event| event["data"]["commit_message"].is_string());
+    assert_eq!(commits[1..], lives[1..]);
+    // None is taken for a duplicate.
+    let ids: HashSet<_> = events
+        .iter()
+        .map(|event| event["event_id"].as_str())
+        .collect();
+    assert_eq!(ids.len(), events.len());
 }
 
 #[test]

@@ -169,7 +169,18 @@ impl Watch {
             let event_id = self.next_event_id();
             intake.put(event::end(&self.author, branch, &event_id));
             self.announced.remove(branch);
+            self.note_end(branch);
         }
+    }
+
+    /// A branch of this name will be another agent: one that this run alone knows of.
+    fn note_end(&mut self, branch: &str) {
+        let lives = &mut self.author.lives;
+        if lives.len() >= LIVES_MAX {
+            lives.retain(|branch, _| self.announced.contains(branch));
+        }
+        let life = format!("{:08x}-{}", self.run as u32, self.changes);
+        lives.insert(branch.to_owned(), life);
     }
 
     fn announce(&mut self, branch: &str, intake: &mut Intake) {
@@ -196,5 +207,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const STOP_CHECK_EVERY: Duration = Duration::from_millis(50);
 const FAILURES_MAX: u32 = 20;
 const PUBLISHED_MAX: usize = 200_000;
+/// Branches of which it is remembered that they were deleted; past it of those alone that are back.
+const LIVES_MAX: usize = 10_000;
 /// Announced at the beginning: nobody looks through more.
 const BRANCHES_MAX: usize = 200;
