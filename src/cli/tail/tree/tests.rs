@@ -26,8 +26,23 @@ fn watch(
     (outcome, last.lines().map(str::to_owned).collect())
 }
 
-fn establish(peer: &mut Peer) {
+/// The next connection, established.
+fn established(server: &TestServer) -> Peer {
+    let mut peer = server.accept();
     peer.send(&json!({"type": "connection_established", "data": {"epoch": "0000000a"}}));
+    peer
+}
+
+/// The last drawing of one that is sent `messages`, and then closed.
+fn drawn_of(messages: Vec<Value>) -> Vec<String> {
+    let script = move |server: &TestServer| {
+        let mut peer = established(server);
+        messages.iter().for_each(|message| peer.send(message));
+        peer.close(1000);
+    };
+    let (outcome, drawn) = watch(|_| (), script);
+    outcome.unwrap();
+    drawn
 }
 
 fn update(at_seq: u64, fields: &Value) -> Value {
@@ -49,53 +64,63 @@ fn patch(base_seq: u64, at_seq: u64, patch: &Value) -> Value {
 
 #[test]
 fn patches_change_the_tree_that_was_sent_whole() {
-    let (outcome, drawn) = watch(
-        |args| args.sessions = vec!["r".into(), "s t".into()],
-        |server| {
-            let mut peer = server.accept();
-            assert_eq!(peer.path, "/observatory?tree=patch&sessions=r%2Cs+t");
-            establish(&mut peer);
-            peer.send(&whole(3, "spawning"));
-            let child = json!({"session_id": "c", "status": "running", "children": []});
-            peer.send(&patch(
-                3,
-                5,
-                &json!([
-                    {"op": "replace", "path": "/status", "value": "running"},
-                    {"op": "add", "path": "/children/0", "value": child},
-                ]),
-            ));
-            peer.send(&patch(5, 6, &json!([])));
-            peer.send(&patch(
-                6,
-                9,
-                &json!([
-                    {"op": "replace", "path": "/children/0/status", "value": "completed"},
-                ]),
-            ));
-            peer.close(1000);
-        },
-    );
-    outcome.unwrap();
+    let child = json!({"session_id": "c", "status": "running", "children": []});
+    let drawn = drawn_of(vec![
+        whole(3, "spawning"),
+        patch(
+            3,
+            5,
+            &json!([
+                {"op": "replace", "path": "/status", "value": "running"},
+                {"op": "add", "path": "/children/0", "value": child},
+            ]),
+        ),
+        patch(5, 6, &json!([])),
+        patch(
+            6,
+            9,
+            &json!([{"op": "replace", "path": "/children/0/status", "value": "completed"}]),
+        ),
+    ]);
     assert_eq!(drawn[1..], ["r     running", "└─ c  completed"]);
 }
 
 #[test]
 fn a_tree_that_goes_is_no_longer_drawn() {
+    let gone = json!({"type": "agent_tree_update", "data": {
+        "tree_root": "r", "at_seq": 4, "removed": true, "moved_to": "x",
+    }});
+    assert_eq!(drawn_of(vec![whole(3, "running"), gone]), ["no agents yet"]);
+}
+
+#[test]
+fn what_cannot_be_read_is_passed_over() {
     let (outcome, drawn) = watch(
         |_| (),
         |server| {
-            let mut peer = server.accept();
-            establish(&mut peer);
-            peer.send(&whole(3, "running"));
-            peer.send(&json!({"type": "agent_tree_update", "data": {
-                "tree_root": "r", "at_seq": 4, "removed": true, "moved_to": "x",
-            }}));
+            let mut peer = established(server);
+            peer.send(&json!({"type": "agent_tree_update", "data": {"tree_root": 7}}));
+            peer.send(&json!({"type": "agent_tree_update"}));
+            peer.send_text("not JSON");
+            peer.send(&whole(3, "failed"));
             peer.close(1000);
         },
     );
     outcome.unwrap();
-    assert_eq!(drawn, ["no agents yet"]);
+    assert_eq!(drawn[1..], ["r  failed"]);
+}
+
+#[test]
+fn sessions_are_asked_for_in_the_address() {
+    let (outcome, _) = watch(
+        |args| args.sessions = vec!["r".into(), "s t".into()],
+        |server| {
+            let peer = established(server);
+            assert_eq!(peer.path, "/observatory?tree=patch&sessions=r%2Cs+t");
+            peer.close(1000);
+        },
+    );
+    outcome.unwrap();
 }
 
 #[test]
@@ -103,13 +128,10 @@ fn each_connection_begins_with_whole_trees() {
     let (outcome, drawn) = watch(
         |_| (),
         |server| {
-            let mut peer = server.accept();
-            establish(&mut peer);
+            let mut peer = established(server);
             peer.send(&whole(3, "running"));
             peer.close(4008);
-            let mut peer = server.accept();
-            establish(&mut peer);
-            peer.close(1000);
+            established(server).close(1000);
         },
     );
     outcome.unwrap();
@@ -127,8 +149,7 @@ fn a_patch_to_another_tree_ends_it() {
         let (outcome, _) = watch(
             |_| (),
             move |server| {
-                let mut peer = server.accept();
-                establish(&mut peer);
+                let mut peer = established(server);
                 peer.send(&whole(3, "running"));
                 peer.send(&case);
                 assert_eq!(peer.read_close(), Some(1000));
@@ -139,22 +160,4 @@ fn a_patch_to_another_tree_ends_it() {
             "{outcome:?}"
         );
     }
-}
-
-#[test]
-fn what_cannot_be_read_is_passed_over() {
-    let (outcome, drawn) = watch(
-        |_| (),
-        |server| {
-            let mut peer = server.accept();
-            establish(&mut peer);
-            peer.send(&json!({"type": "agent_tree_update", "data": {"tree_root": 7}}));
-            peer.send(&json!({"type": "agent_tree_update"}));
-            peer.send_text("not JSON");
-            peer.send(&whole(3, "failed"));
-            peer.close(1000);
-        },
-    );
-    outcome.unwrap();
-    assert_eq!(drawn[1..], ["r  failed"]);
 }
