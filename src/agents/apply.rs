@@ -1,7 +1,7 @@
 //! What an event does to a forest. Source: contract section 8.
 
 use super::node::Node;
-use super::{Fields, Forest, NodeId, Stamp};
+use super::{Forest, NodeId, Stamp};
 use crate::event::known::AgentSpawned;
 use crate::event::{Known, KnownType};
 use crate::limits::SESSION_ID_BYTES_MAX;
@@ -59,8 +59,7 @@ impl Forest {
         applied: &mut Applied,
     ) -> Option<NodeId> {
         let speaker = self.find_or_make(session?, stamp, applied)?;
-        let fields = self.update(speaker, |node| node.apply_own(known, stamp));
-        self.touch(speaker, fields);
+        self.update(speaker, |node| node.apply_own(known, stamp));
         Some(speaker)
     }
 
@@ -91,14 +90,11 @@ impl Forest {
         };
         let child = child.and_then(|child| self.find_or_make(child, stamp, applied));
         if let Some(child) = child {
-            let fields = self.update(child, |node| node.apply_spawn(spawn, stamp));
-            self.touch(child, fields);
+            self.update(child, |node| node.apply_spawn(spawn, stamp));
             self.claim(child, parent, stamp, applied);
         }
         // As in the keen document, the parent is the node that was updated last.
-        parent
-            .iter()
-            .for_each(|parent| self.touch(*parent, Fields::default()));
+        parent.iter().for_each(|parent| self.touch(*parent, false));
     }
 
     fn claim(
@@ -124,8 +120,7 @@ impl Forest {
         applied: &mut Applied,
     ) -> Option<NodeId> {
         if let Some(id) = self.find(session) {
-            let fields = self.update(id, |node| node.mention(stamp));
-            self.touch(id, fields);
+            self.update(id, |node| node.mention(stamp));
             return Some(id);
         }
         while self.len() >= self.bounds.nodes_max {
@@ -136,7 +131,7 @@ impl Forest {
             applied.trees_evicted += 1;
         }
         let id = self.insert(Node::new(session, stamp));
-        self.touch(id, Fields::ALL);
+        self.touch(id, true);
         Some(id)
     }
 

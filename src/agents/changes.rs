@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::mem;
-use std::ops::{BitOr, BitOrAssign};
 
 use compact_str::CompactString;
 
@@ -43,64 +42,10 @@ pub struct TreeChanges {
 pub struct NodeChange {
     /// Which.
     pub node: NodeId,
-    /// What of it has changed; all of it where the node is new. May name a field that changed back.
-    pub fields: Fields,
-}
-
-/// A set of a node's fields, as they are shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Fields(u16);
-
-impl Fields {
-    /// `parent_session`
-    pub const PARENT: Self = Self(1);
-    /// `git_branch`
-    pub const BRANCH: Self = Self(1 << 1);
-    /// `status`
-    pub const STATUS: Self = Self(1 << 2);
-    /// `current_phase`
-    pub const PHASE: Self = Self(1 << 3);
-    /// `purpose`
-    pub const PURPOSE: Self = Self(1 << 4);
-    /// `progress`
-    pub const PROGRESS: Self = Self(1 << 5);
-    /// `metrics.start_time`
-    pub const START_TIME: Self = Self(1 << 6);
-    /// `metrics.tokens_used`
-    pub const TOKENS_USED: Self = Self(1 << 7);
-    /// `metrics.cost_so_far`
-    pub const COST: Self = Self(1 << 8);
-    /// `metrics.files_created`
-    pub const FILES_CREATED: Self = Self(1 << 9);
-    /// `metrics.files_modified`
-    pub const FILES_MODIFIED: Self = Self(1 << 10);
-    /// `metrics.git_commits` and `git_info.commits_count`
-    pub const COMMITS: Self = Self(1 << 11);
-    /// `git_info.branch`
-    pub const GIT_BRANCH: Self = Self(1 << 12);
-    /// `git_info.latest_commit`
-    pub const LATEST_COMMIT: Self = Self(1 << 13);
-    /// `git_info.files_changed`
-    pub const FILES_CHANGED: Self = Self(1 << 14);
-    /// Which nodes are in `children`, or in what order; not what is inside of them.
-    pub const CHILDREN: Self = Self(1 << 15);
-    /// Every field.
-    pub const ALL: Self = Self(u16::MAX);
-
-    /// Whether all of `other` is in it.
-    pub fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// All of it where `is_so`, else nothing.
-    pub(super) fn only_if(self, is_so: bool) -> Self {
-        if is_so { self } else { Self::default() }
-    }
-
-    /// Whether nothing is in it.
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
-    }
+    /// Whether something that is shown of itself has changed, or it is new. It may have changed back.
+    pub is_changed: bool,
+    /// Whether other nodes are its children, or in another order; not what is inside of them.
+    pub is_reshaped: bool,
 }
 
 impl Forest {
@@ -134,8 +79,11 @@ impl Forest {
             else {
                 continue;
             };
-            let fields = mem::take(&mut seat.changed);
-            let change = NodeChange { node: id, fields };
+            let change = NodeChange {
+                node: id,
+                is_changed: mem::take(&mut seat.is_changed),
+                is_reshaped: mem::take(&mut seat.is_reshaped),
+            };
             let touched: &mut Vec<_> = trees.entry(seat.tree).or_default();
             touched.push((mem::take(&mut seat.touched), change));
         }
@@ -153,19 +101,5 @@ impl Forest {
             }
         });
         changes.collect()
-    }
-}
-
-impl BitOr for Fields {
-    type Output = Self;
-
-    fn bitor(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-}
-
-impl BitOrAssign for Fields {
-    fn bitor_assign(&mut self, other: Self) {
-        self.0 |= other.0;
     }
 }

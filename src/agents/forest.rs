@@ -11,11 +11,11 @@ use compact_str::CompactString;
 use hashbrown::HashTable;
 use slab::Slab;
 
+use super::TreeStats;
 use super::claims::Claims;
 use super::node::Node;
 use super::stats::Share;
 use super::trees::{TreeId, Trees};
-use super::{Fields, TreeStats};
 
 /// Names one node for as long as it is in its forest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -72,8 +72,9 @@ pub(super) struct Seat {
     depth: u32,
     /// When it was touched last, since changes were taken; 0: not since then.
     pub(super) touched: u64,
-    /// What has changed since then.
-    pub(super) changed: Fields,
+    /// Whether something that is shown of itself has changed since then, or its children are others.
+    pub(super) is_changed: bool,
+    pub(super) is_reshaped: bool,
 }
 
 impl Forest {
@@ -243,7 +244,8 @@ impl Forest {
             tree,
             depth: 0,
             touched: 0,
-            changed: Fields::default(),
+            is_changed: false,
+            is_reshaped: false,
         }));
         let seats = &self.seats;
         let hash_of = |index: &u32| self.hasher.hash_one(seats[*index as usize].node.session());
@@ -251,26 +253,23 @@ impl Forest {
         id
     }
 
-    /// Lets `change` change a node, and its tree's sums with it. Returns what has changed.
-    pub(super) fn update(
-        &mut self,
-        id: NodeId,
-        change: impl FnOnce(&mut Node) -> Fields,
-    ) -> Fields {
+    /// Lets an event `change` a node, and its tree's sums with it. `change` returns whether something
+    /// that is shown has changed.
+    pub(super) fn update(&mut self, id: NodeId, change: impl FnOnce(&mut Node) -> bool) {
         let seat = &mut self.seats[id.index as usize];
         let before = seat.node.share();
-        let fields = change(&mut seat.node);
+        let is_changed = change(&mut seat.node);
         let sums = &mut self.trees.get_mut(seat.tree).sums;
         sums.replace(before, seat.node.share());
-        fields
+        self.touch(id, is_changed);
     }
 
-    /// An event touches a node: `fields` of it may have changed.
-    pub(super) fn touch(&mut self, id: NodeId, fields: Fields) {
+    /// An event touches a node: something that is shown of it may have changed.
+    pub(super) fn touch(&mut self, id: NodeId, is_changed: bool) {
         self.touches += 1;
         let seat = &mut self.seats[id.index as usize];
         let was_touched = seat.touched > 0;
-        seat.changed |= fields;
+        seat.is_changed |= is_changed;
         seat.touched = self.touches;
         self.named.push(id);
         if was_touched {
@@ -287,6 +286,12 @@ impl Forest {
             self.touched.retain(is_there);
         }
         self.touched.push(id);
+    }
+
+    /// The children of a node are others, or in another order.
+    fn reshape(&mut self, id: NodeId) {
+        self.touch(id, false);
+        self.seats[id.index as usize].is_reshaped = true;
     }
 
     /// Brings `nodes` to where their claims say that they belong.
@@ -342,7 +347,7 @@ impl Forest {
         if let Ok(place) = self.place_among(parent.index, node) {
             self.seats[parent.index as usize].children.remove(place);
         }
-        self.touch(parent, Fields::CHILDREN);
+        self.reshape(parent);
     }
 
     /// Puts a node among the children of the parent that it belongs to. Returns whether that is
@@ -354,13 +359,11 @@ impl Forest {
         let (id, is_moved) = (seat.id, seat.parent != parent);
         seat.parent = parent;
         seat.placed_ms = claimed.map_or(0, |(_, timestamp_ms)| timestamp_ms);
-        let mut fields = Fields::PARENT;
-        fields |= Fields::PURPOSE.only_if(seat.node.purpose().is_none());
-        self.touch(id, fields.only_if(is_moved));
+        self.touch(id, is_moved);
         if let Some(parent) = parent {
             let (Ok(place) | Err(place)) = self.place_among(parent.index, node);
             self.seats[parent.index as usize].children.insert(place, id);
-            self.touch(parent, Fields::CHILDREN);
+            self.reshape(parent);
         }
         is_moved
     }

@@ -24,7 +24,7 @@ mod stats;
 mod trees;
 
 pub use apply::{Applied, is_agents};
-pub use changes::{Changes, Fields, GoneRoot, NodeChange, TreeChanges};
+pub use changes::{Changes, GoneRoot, NodeChange, TreeChanges};
 pub use forest::{Bounds, Forest, NodeId};
 pub use node::{Node, Status};
 pub use patch::Version;

@@ -13,7 +13,7 @@ use files::Files;
 
 use super::stamp::text_heap_bytes;
 use super::stats::{Share, cost_nanos};
-use super::{Fields, Stamp, Stamped};
+use super::{Stamp, Stamped};
 use crate::event::Known;
 use crate::event::known::{AgentSpawned, GitOperation, ProgressUpdate, ToolExecution};
 use crate::limits::{AGENT_PURPOSE_BYTES_MAX, AGENT_TEXT_BYTES_MAX, SESSION_ID_BYTES_MAX};
@@ -76,98 +76,89 @@ impl Node {
         is_session && numbers.into_iter().flatten().all(|n| n.is_finite())
     }
 
-    /// An event at `stamp` names it. Returns what of it has changed, as do all that follow.
-    pub(super) fn mention(&mut self, stamp: &Stamp) -> Fields {
+    /// An event at `stamp` names it. Returns whether something that is shown of it has changed, as do
+    /// all that follow.
+    pub(super) fn mention(&mut self, stamp: &Stamp) -> bool {
         let before = self.start_ms();
         self.named_ms = self.named_ms.min(stamp.timestamp_ms);
-        Fields::START_TIME.only_if(self.start_ms() != before)
+        self.start_ms() != before
     }
 
     /// Another agent, or nobody, says that it began this one.
-    pub(super) fn apply_spawn(&mut self, spawn: &AgentSpawned<'_>, stamp: &Stamp) -> Fields {
+    pub(super) fn apply_spawn(&mut self, spawn: &AgentSpawned<'_>, stamp: &Stamp) -> bool {
         let start_ms = self.start_ms();
         self.spawned.say(stamp, ());
-        let mut fields = Fields::START_TIME.only_if(self.start_ms() != start_ms);
         let purpose = spawn
             .purpose
             .map(|text| cut(text, AGENT_PURPOSE_BYTES_MAX).into());
-        fields |= Fields::PURPOSE.only_if(say(&mut self.purpose, stamp, purpose));
-        if say(&mut self.branch_given, stamp, spawn.git_branch.map(text)) {
-            fields |= Fields::BRANCH;
-            fields |= Fields::GIT_BRANCH.only_if(self.branch_used.value().is_none());
-        }
-        fields
+        (self.start_ms() != start_ms)
+            | say(&mut self.purpose, stamp, purpose)
+            | say(&mut self.branch_given, stamp, spawn.git_branch.map(text))
     }
 
     /// It says something itself.
-    pub(super) fn apply_own(&mut self, known: &Known<'_>, stamp: &Stamp) -> Fields {
+    pub(super) fn apply_own(&mut self, known: &Known<'_>, stamp: &Stamp) -> bool {
         let (status, start_ms) = (self.status(), self.start_ms());
         let earliest = self
             .spoke_ms
             .map_or(stamp.timestamp_ms, |known| known.min(stamp.timestamp_ms));
         self.spoke_ms = Some(earliest);
-        let fields = match known {
+        let is_changed = match known {
             Known::Completion(completion) => {
                 self.is_success
                     .say(stamp, completion.success.unwrap_or(true));
-                Fields::default()
+                false
             }
             Known::GitOperation(operation) => self.apply_git(operation, stamp),
             Known::PhaseTransition(transition) => self.apply_phase(transition.to_phase, stamp),
             Known::ProgressUpdate(update) => self.apply_progress(update, stamp),
             Known::ToolExecution(execution) => self.apply_tool(execution),
-            _ => Fields::default(),
+            _ => false,
         };
-        fields
-            | Fields::STATUS.only_if(self.status() != status)
-            | Fields::START_TIME.only_if(self.start_ms() != start_ms)
+        is_changed || self.status() != status || self.start_ms() != start_ms
     }
 
-    fn apply_phase(&mut self, phase: Option<&str>, stamp: &Stamp) -> Fields {
-        Fields::PHASE.only_if(say(&mut self.phase, stamp, phase.map(text)))
+    fn apply_phase(&mut self, phase: Option<&str>, stamp: &Stamp) -> bool {
+        say(&mut self.phase, stamp, phase.map(text))
     }
 
-    fn apply_progress(&mut self, update: &ProgressUpdate<'_>, stamp: &Stamp) -> Fields {
+    fn apply_progress(&mut self, update: &ProgressUpdate<'_>, stamp: &Stamp) -> bool {
         let finite = |number: Option<f64>| number.filter(|number| number.is_finite());
         let progress = finite(update.overall_progress);
         let cost = finite(update.cost_so_far);
         self.apply_phase(update.phase, stamp)
-            | Fields::PROGRESS.only_if(say(&mut self.progress, stamp, progress))
-            | Fields::TOKENS_USED.only_if(say(&mut self.tokens_used, stamp, update.tokens_used))
-            | Fields::COST.only_if(say(&mut self.cost_so_far, stamp, cost))
+            | say(&mut self.progress, stamp, progress)
+            | say(&mut self.tokens_used, stamp, update.tokens_used)
+            | say(&mut self.cost_so_far, stamp, cost)
     }
 
-    fn apply_git(&mut self, operation: &GitOperation<'_>, stamp: &Stamp) -> Fields {
-        let mut fields = Fields::default();
-        if say(&mut self.branch_used, stamp, operation.branch.map(text)) {
-            fields |= Fields::GIT_BRANCH;
-            fields |= Fields::BRANCH.only_if(self.branch_given.value().is_none());
-        }
+    fn apply_git(&mut self, operation: &GitOperation<'_>, stamp: &Stamp) -> bool {
+        let mut is_changed = say(&mut self.branch_used, stamp, operation.branch.map(text));
         let files = operation.files_changed.as_ref();
         let files = files.and_then(|files| Files::new(files.iter()));
-        fields |= Fields::FILES_CHANGED.only_if(say(&mut self.files_changed, stamp, files));
+        is_changed |= say(&mut self.files_changed, stamp, files);
         let is_commit = operation.operation_type == Some("commit");
         if is_commit && operation.success != Some(false) {
             self.git_commits = self.git_commits.saturating_add(1);
             let hash = operation.commit_hash.map(text);
-            fields |= Fields::COMMITS;
-            fields |= Fields::LATEST_COMMIT.only_if(say(&mut self.latest_commit, stamp, hash));
+            say(&mut self.latest_commit, stamp, hash);
+            is_changed = true;
         }
-        fields
+        is_changed
     }
 
-    fn apply_tool(&mut self, execution: &ToolExecution<'_>) -> Fields {
+    fn apply_tool(&mut self, execution: &ToolExecution<'_>) -> bool {
         let files = execution.files_affected.as_ref();
         let count = files.map_or(0, |files| files.iter().count() as u64);
         if count == 0 || execution.success == Some(false) {
-            return Fields::default();
+            return false;
         }
-        let (field, sum) = match execution.tool_name {
-            Some("Write") => (Fields::FILES_CREATED, &mut self.files_created),
-            _ => (Fields::FILES_MODIFIED, &mut self.files_modified),
+        let sum = match execution.tool_name {
+            Some("Write") => &mut self.files_created,
+            _ => &mut self.files_modified,
         };
         *sum = sum.saturating_add(count);
-        field
+        true
     }
 
     /// Its session: its name within the user, 1 to 128 bytes.

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 use compact_str::CompactString;
 
-use super::changes::{Fields, GoneRoot, NodeChange, TreeChanges};
+use super::changes::{GoneRoot, NodeChange, TreeChanges};
 use super::cut::{Children, Cut};
 use super::patch::{self, Log, Version};
 use super::render::{self, FieldSet, NODE_BYTES_MIN, NodeText, Text};
@@ -171,9 +171,7 @@ impl Shown {
     /// Makes of what is shown what `forest` has, where it changed. Children leave their old places
     /// before they come to new ones: a node is shown once.
     fn follow(&mut self, forest: &Forest, changes: &[NodeChange]) {
-        let reshaped = changes
-            .iter()
-            .filter(|it| it.fields.contains(Fields::CHILDREN));
+        let reshaped = changes.iter().filter(|change| change.is_reshaped);
         for change in reshaped.clone() {
             self.let_children_go(forest, change.node);
         }
@@ -293,7 +291,7 @@ impl Shown {
     }
 
     fn follow_fields(&mut self, forest: &Forest, change: &NodeChange) {
-        if Fields::CHILDREN.contains(change.fields) {
+        if !change.is_changed {
             return;
         }
         let node = self.cut.node(change.node);

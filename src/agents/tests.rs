@@ -277,16 +277,9 @@ fn only_a_root_without_a_purpose_is_called_one() {
     rig.hear(&spawn("z", "a", 5));
     assert_eq!(rig.forest.purpose(rig.id("a")), "");
     let changes = rig.forest.take_changes();
-    let change = changes.trees[0]
-        .nodes
-        .iter()
-        .find(|change| change.node == rig.id("a"));
-    assert!(
-        change
-            .unwrap()
-            .fields
-            .contains(Fields::PURPOSE | Fields::PARENT)
-    );
+    let mut nodes = changes.trees[0].nodes.iter();
+    let change = nodes.find(|change| change.node == rig.id("a"));
+    assert!(change.unwrap().is_changed);
 }
 
 #[test]

@@ -238,53 +238,40 @@ impl Seen {
             let moved_to = above.map(|above| session_of(forest, above));
             assert_eq!(gone.moved_to.as_deref(), moved_to, "{}", gone.session);
         }
-        let mut fields = BTreeMap::new();
+        let mut told = BTreeMap::new();
         for tree in &changes.trees {
             let is_added = roots.insert(session_of(forest, tree.root).to_owned());
             assert_eq!(is_added, tree.is_new);
             assert!(!tree.nodes.is_empty());
             for change in &tree.nodes {
                 assert_eq!(forest.root_of(change.node), Some(tree.root));
-                assert!(
-                    fields.insert(change.node, change.fields).is_none(),
-                    "told twice"
-                );
+                assert!(told.insert(change.node, *change).is_none(), "told twice");
             }
         }
         assert_eq!(roots, now.roots);
         for (id, node) in &now.nodes {
-            let told = fields.get(id).copied().unwrap_or_default();
-            let changed = self
-                .nodes
-                .get(id)
-                .map_or(Fields::ALL, |before| differing(before, node));
-            assert!(told.contains(changed), "{id:?}: {told:?}, not {changed:?}");
+            let told = told.get(id);
+            let before = self.nodes.get(id);
+            let is_reshaped =
+                before.map_or(&json!([]), |before| &before["children"]) != &node["children"];
+            assert!(
+                !is_reshaped || told.is_some_and(|told| told.is_reshaped),
+                "{id:?}: {told:?}"
+            );
+            let is_changed =
+                before.is_none_or(|before| without_children(before) != without_children(node));
+            assert!(
+                !is_changed || told.is_some_and(|told| told.is_changed),
+                "{id:?}: {told:?}"
+            );
         }
     }
 }
 
-fn differing(before: &Value, now: &Value) -> Fields {
-    let fields = [
-        ("/parent_session", Fields::PARENT),
-        ("/git_branch", Fields::BRANCH),
-        ("/status", Fields::STATUS),
-        ("/current_phase", Fields::PHASE),
-        ("/purpose", Fields::PURPOSE),
-        ("/progress", Fields::PROGRESS),
-        ("/metrics/start_time", Fields::START_TIME),
-        ("/metrics/tokens_used", Fields::TOKENS_USED),
-        ("/metrics/cost_so_far", Fields::COST),
-        ("/metrics/files_created", Fields::FILES_CREATED),
-        ("/metrics/files_modified", Fields::FILES_MODIFIED),
-        ("/metrics/git_commits", Fields::COMMITS),
-        ("/git_info/branch", Fields::GIT_BRANCH),
-        ("/git_info/latest_commit", Fields::LATEST_COMMIT),
-        ("/git_info/files_changed", Fields::FILES_CHANGED),
-        ("/children", Fields::CHILDREN),
-    ];
-    let differs = |path: &str| before.pointer(path) != now.pointer(path);
-    let differing = fields.into_iter().filter(|(path, _)| differs(path));
-    differing.fold(Fields::default(), |all, (_, field)| all | field)
+fn without_children(node: &Value) -> Value {
+    let mut own = node.clone();
+    own["children"].take();
+    own
 }
 
 #[test]
@@ -296,10 +283,10 @@ fn the_node_touched_last_is_told_last() {
     rig.hear(&said("error", "c", 3, json!({})));
     let [tree] = <[TreeChanges; 1]>::try_from(rig.forest.take_changes().trees).unwrap();
     assert!(!tree.is_new);
-    let nodes = [("b", Fields::STATUS), ("c", Fields::STATUS)];
-    let nodes = nodes.map(|(session, fields)| NodeChange {
+    let nodes = ["b", "c"].map(|session| NodeChange {
         node: rig.id(session),
-        fields,
+        is_changed: true,
+        is_reshaped: false,
     });
     assert_eq!(tree.nodes, nodes);
     // Of a spawn that is the parent, as in the keen document.
