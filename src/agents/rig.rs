@@ -1,9 +1,9 @@
 //! Events for tests, and a forest that hears them.
 
 use compact_str::CompactString;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{Applied, Bounds, Forest, NodeId, Stamp};
+use super::{Applied, Bounds, Forest, Node, NodeId, Stamp};
 use crate::event::{KnownType, Parser, Seq};
 
 /// Room for all that a test does not mean to fill up.
@@ -41,7 +41,7 @@ pub(super) fn said(
 
 /// `parent` says at `timestamp_ms` that it began `child`.
 pub(super) fn spawn(parent: &str, child: &str, timestamp_ms: i64) -> Said {
-    let data = serde_json::json!({ "child_session": child });
+    let data = json!({ "child_session": child });
     said("agent_spawned", parent, timestamp_ms, data)
 }
 
@@ -127,4 +127,41 @@ impl Rig {
 
 pub(super) fn session_of(forest: &Forest, id: NodeId) -> &str {
     forest.node(id).expect("the node is there").session()
+}
+
+/// What viewers can be shown of an agent itself, its children left out and times as numbers.
+pub(super) fn own_members(forest: &Forest, id: NodeId) -> Value {
+    let node = forest.node(id).expect("the node is there");
+    let parent = forest.parent(id).and_then(|parent| forest.node(parent));
+    json!({
+        "session_id": node.session(),
+        "parent_session": parent.map(Node::session),
+        "git_branch": node.branch(),
+        "status": node.status().as_str(),
+        "current_phase": forest.current_phase(id),
+        "purpose": forest.purpose(id),
+        "progress": number(node.progress()),
+        "metrics": {
+            "start_time": node.start_ms(),
+            "tokens_used": node.tokens_used(),
+            "cost_so_far": number(node.cost_so_far()),
+            "files_created": node.files_created(),
+            "files_modified": node.files_modified(),
+            "git_commits": node.git_commits(),
+        },
+        "git_info": {
+            "branch": node.git_branch(),
+            "latest_commit": node.latest_commit(),
+            "commits_count": node.git_commits(),
+            "files_changed": node.files_changed().collect::<Vec<_>>(),
+        },
+    })
+}
+
+/// What is whole is written without a fraction, as far as a float holds it.
+fn number(value: f64) -> Value {
+    match value.fract() == 0.0 && value.abs() < 1e15 {
+        true => json!(value as i64),
+        false => json!(value),
+    }
 }

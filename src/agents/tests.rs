@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::rig::{Rig, WIDE, said, session_of, spawn};
+use super::rig::{Rig, WIDE, own_members, said, session_of, spawn};
 use super::stats::RollUp;
 use super::*;
 use crate::event::time;
@@ -26,33 +26,12 @@ fn shown(forest: &Forest) -> BTreeMap<String, Value> {
 }
 
 fn shown_node(forest: &Forest, id: NodeId) -> Value {
-    let node = forest.node(id).unwrap();
-    let session = |id: &NodeId| session_of(forest, *id).to_owned();
-    let children: Vec<_> = forest.children(id).iter().map(session).collect();
-    json!({
-        "session_id": node.session(),
-        "parent_session": forest.parent(id).as_ref().map(session),
-        "git_branch": node.branch(),
-        "status": node.status().as_str(),
-        "current_phase": forest.current_phase(id),
-        "purpose": forest.purpose(id),
-        "progress": node.progress(),
-        "metrics": {
-            "start_time": iso(node.start_ms()),
-            "tokens_used": node.tokens_used(),
-            "cost_so_far": node.cost_so_far(),
-            "files_created": node.files_created(),
-            "files_modified": node.files_modified(),
-            "git_commits": node.git_commits(),
-        },
-        "git_info": {
-            "branch": node.git_branch(),
-            "latest_commit": node.latest_commit(),
-            "commits_count": node.git_commits(),
-            "files_changed": Vec::from_iter(node.files_changed()),
-        },
-        "children": children,
-    })
+    let mut node = own_members(forest, id);
+    let start_time = &mut node["metrics"]["start_time"];
+    *start_time = iso(start_time.as_i64().unwrap()).into();
+    let children = forest.children(id).iter();
+    node["children"] = children.map(|id| session_of(forest, *id)).collect();
+    node
 }
 
 fn iso(ms: i64) -> String {
@@ -134,9 +113,9 @@ fn a_spawn_makes_a_child_that_waits_and_a_parent_that_runs() {
     let all = shown(&rig.forest);
     let child = json!({
         "session_id": "b", "parent_session": "a", "git_branch": "feat/x", "status": "spawning",
-        "current_phase": "EXPLORE", "purpose": "look", "progress": 0.0,
+        "current_phase": "EXPLORE", "purpose": "look", "progress": 0,
         "metrics": {
-            "start_time": "1970-01-01T00:00:00.005Z", "tokens_used": 0, "cost_so_far": 0.0,
+            "start_time": "1970-01-01T00:00:00.005Z", "tokens_used": 0, "cost_so_far": 0,
             "files_created": 0, "files_modified": 0, "git_commits": 0,
         },
         "git_info": {

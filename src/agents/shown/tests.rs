@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::agents::rig::{Rig, WIDE, said, session_of};
-use crate::agents::{Changes, Node};
+use crate::agents::Changes;
+use crate::agents::rig::{Rig, WIDE, own_members, said, session_of};
 use crate::limits::TREE_MESSAGE_BYTES_MAX;
 
 const TIME_MS: i64 = 1_795_341_600_000;
@@ -177,42 +177,6 @@ fn check_tree(forest: &Forest, id: NodeId, tree: &Value) {
             }
         }
         None => assert_eq!(omitted, Some(ids.len().into())),
-    }
-}
-
-fn own_members(forest: &Forest, id: NodeId) -> Value {
-    let node = forest.node(id).unwrap();
-    let parent = forest.parent(id).and_then(|parent| forest.node(parent));
-    json!({
-        "session_id": node.session(),
-        "parent_session": parent.map(Node::session),
-        "git_branch": node.branch(),
-        "status": node.status().as_str(),
-        "current_phase": forest.current_phase(id),
-        "purpose": forest.purpose(id),
-        "progress": number(node.progress()),
-        "metrics": {
-            "start_time": node.start_ms(),
-            "tokens_used": node.tokens_used(),
-            "cost_so_far": number(node.cost_so_far()),
-            "files_created": node.files_created(),
-            "files_modified": node.files_modified(),
-            "git_commits": node.git_commits(),
-        },
-        "git_info": {
-            "branch": node.git_branch(),
-            "latest_commit": node.latest_commit(),
-            "commits_count": node.git_commits(),
-            "files_changed": node.files_changed().collect::<Vec<_>>(),
-        },
-    })
-}
-
-/// Halves alone are written with a fraction here.
-fn number(value: f64) -> Value {
-    match value.fract() == 0.0 {
-        true => json!(value as i64),
-        false => json!(value),
     }
 }
 
