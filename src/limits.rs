@@ -246,7 +246,7 @@ pub const COUNTS_UNDER_WAY_MAX: usize = 2;
 pub const ACTIVITY_MS: i64 = 24 * 60 * 60 * 1_000;
 /// Milliseconds by which an event's time may be ahead and still be counted in memory.
 pub const ACTIVITY_AHEAD_MS: i64 = 60 * 60 * 1_000;
-/// Types that are counted one by one; the rest is counted together.
+/// Types within that time that are counted one by one; the rest is counted together.
 pub const ACTIVITY_TYPES_MAX: usize = 64;
 /// Counts of one stream that are kept to the millisecond, and as many to the minute.
 pub const ACTIVITY_CELLS_MAX: usize = 8 * 1024;

@@ -19,7 +19,7 @@ use crate::limits::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Activity {
     // What is counted, at most `ACTIVITY_TYPES_MAX` and `OTHER`. Cells name it by its place.
-    types: Vec<CompactString>,
+    types: Vec<Type>,
     // By time and type. To the millisecond from `exact_from_ms` on, before it by the minute.
     exact: BTreeMap<(i64, u8), u64>,
     minutes: BTreeMap<(i64, u8), u64>,
@@ -29,6 +29,14 @@ pub struct Activity {
     from_ms: i64,
     ahead: Option<(i64, i64)>,
     last_ms: Option<i64>,
+}
+
+/// A type of events that is counted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Type {
+    name: CompactString,
+    // The latest time that was counted.
+    last_ms: i64,
 }
 
 impl Default for Activity {
@@ -88,7 +96,7 @@ impl Activity {
     }
 
     fn count(&mut self, event_type: &str, timestamp_ms: i64) {
-        let place = self.place_of(event_type);
+        let place = self.place_of(event_type, timestamp_ms);
         let (cells, at_ms) = match timestamp_ms < self.exact_from_ms {
             true => (&mut self.minutes, minute_of(timestamp_ms)),
             false => (&mut self.exact, timestamp_ms),
@@ -99,23 +107,41 @@ impl Activity {
         self.bound_minutes();
     }
 
-    fn place_of(&mut self, event_type: &str) -> u8 {
-        let known = self.types.iter().position(|name| name == event_type);
-        let place = known.unwrap_or_else(|| {
-            let is_full = self.types.len() >= ACTIVITY_TYPES_MAX;
-            if self.types.len() <= ACTIVITY_TYPES_MAX {
-                self.types
-                    .push(if is_full { OTHER } else { event_type }.into());
-            }
-            self.types.len() - 1
-        });
+    /// The place of a type, of which one more is counted.
+    fn place_of(&mut self, event_type: &str, timestamp_ms: i64) -> u8 {
+        let known = self.types.iter().position(|known| known.name == event_type);
+        let place = known.unwrap_or_else(|| self.new_place(event_type));
+        let counted = &mut self.types[place];
+        counted.last_ms = counted.last_ms.max(timestamp_ms);
         place as u8
+    }
+
+    /// A place for a type that has none. Where all are taken, that of one of which nothing is kept
+    /// any more, else the one of all others.
+    fn new_place(&mut self, event_type: &str) -> usize {
+        let new = |name: &str| Type {
+            name: name.into(),
+            last_ms: i64::MIN,
+        };
+        if self.types.len() < ACTIVITY_TYPES_MAX {
+            self.types.push(new(event_type));
+            return self.types.len() - 1;
+        }
+        let mut named = self.types.iter().take(ACTIVITY_TYPES_MAX);
+        if let Some(place) = named.position(|known| known.last_ms < self.from_ms) {
+            self.types[place] = new(event_type);
+            return place;
+        }
+        if self.types.len() == ACTIVITY_TYPES_MAX {
+            self.types.push(new(OTHER));
+        }
+        ACTIVITY_TYPES_MAX
     }
 
     fn type_at(&self, place: u8) -> &str {
         self.types
             .get(usize::from(place))
-            .map_or(OTHER, |name| name)
+            .map_or(OTHER, |known| &known.name)
     }
 
     /// Counts the older half by the minute where there is too much.
@@ -300,21 +326,28 @@ impl Tally {
     }
 
     fn row(&mut self, event_type: &str) -> &mut Row {
-        let known = self
-            .rows
-            .iter()
-            .position(|row| row.event_type == event_type);
-        let place = known.unwrap_or_else(|| {
-            let is_full = self.rows.len() >= ACTIVITY_TYPES_MAX;
-            if self.rows.len() <= ACTIVITY_TYPES_MAX {
-                self.rows.push(Row {
-                    event_type: if is_full { OTHER } else { event_type }.into(),
-                    counts: [0; ACTIVITY_BUCKETS],
-                });
-            }
-            self.rows.len() - 1
+        let place = self.place_of(event_type).unwrap_or_else(|| {
+            // `OTHER` may have come before them: it is none of them.
+            let named = self.rows.iter().filter(|row| row.event_type != OTHER);
+            let is_full = named.count() >= ACTIVITY_TYPES_MAX;
+            self.place_or_new(if is_full { OTHER } else { event_type })
         });
         &mut self.rows[place]
+    }
+
+    fn place_of(&self, event_type: &str) -> Option<usize> {
+        let mut rows = self.rows.iter();
+        rows.position(|row| row.event_type == event_type)
+    }
+
+    fn place_or_new(&mut self, event_type: &str) -> usize {
+        self.place_of(event_type).unwrap_or_else(|| {
+            self.rows.push(Row {
+                event_type: event_type.into(),
+                counts: [0; ACTIVITY_BUCKETS],
+            });
+            self.rows.len() - 1
+        })
     }
 }
 
@@ -463,6 +496,42 @@ mod tests {
                 .totals()
                 .any(|(name, count)| name == OTHER && count > 0)
         );
+    }
+
+    #[test]
+    fn a_tally_has_one_row_for_all_other_types() {
+        let mut tally = Tally::new(TimeRange::last_hour(NOW_MS));
+        tally.add(OTHER, NOW_MS, 1);
+        for n in 0..ACTIVITY_TYPES_MAX + 2 {
+            tally.add(&format!("t{n}"), NOW_MS, 1);
+        }
+        assert_eq!(tally.totals().count(), ACTIVITY_TYPES_MAX + 1);
+        assert!(tally.totals().any(|row| row == (OTHER, 3)));
+    }
+
+    #[test]
+    fn types_that_are_not_kept_any_more_make_room_for_others() {
+        let mut activity = Activity::default();
+        let types = ACTIVITY_TYPES_MAX as i64 + 3;
+        for n in 0..types {
+            let at_ms = NOW_MS + n * MINUTE_MS;
+            activity.apply(&format!("old-{n}"), at_ms, at_ms);
+        }
+        // Two of them are gone by then, and places are given anew.
+        let later_ms = NOW_MS + ACTIVITY_MS + 2 * MINUTE_MS;
+        for event_type in ["new-1", "new-2", "new-3", "old-5"] {
+            activity.apply(event_type, later_ms, later_ms);
+        }
+        let all = TimeRange::new(NOW_MS + 2 * MINUTE_MS, later_ms).unwrap();
+        let tally = activity.tally(all);
+        let count = |of: &str| {
+            let mut totals = tally.totals();
+            totals.find(|(name, _)| *name == of).map(|(_, count)| count)
+        };
+        assert_eq!((count("new-1"), count("new-2")), (Some(1), Some(1)));
+        assert_eq!((count("new-3"), count("old-5")), (None, Some(2)));
+        assert_eq!(count(OTHER), Some(4), "three of then, and the last one");
+        assert_eq!((count("old-1"), count("old-2")), (None, Some(1)));
     }
 
     proptest! {

@@ -252,7 +252,7 @@ fn first_phase(options: &StateOptions) -> &str {
 }
 
 /// Of the snapshots that are written, and the only one that is read.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 #[cfg(test)]
 mod tests {
