@@ -197,6 +197,8 @@ pub const STATE_READ_BYTES: usize = 64 * 1024;
 pub const STATE_EVENTS_PER_TURN: usize = 512;
 /// Milliseconds until the event log is asked again for what it could not give.
 pub const STATE_READ_RETRY_MS: u64 = 500;
+/// Milliseconds between two of these, where it could not give many.
+pub const STATE_READ_SPACING_MS: u64 = STATE_READ_RETRY_MS / STATES_LOADING_MAX as u64;
 /// Events of one stream that are noted while its state is loaded; past it they are read as well.
 pub const STATE_TAIL_EVENTS_MAX: usize = 2_048;
 /// Bytes of these.

@@ -39,6 +39,9 @@ pub(super) struct Folds {
     // Those that are loaded at present, in turns, and those that will be.
     loading: VecDeque<StreamSlot>,
     queued: VecDeque<StreamSlot>,
+    // Those that the log could not give, and when they are queued again, in milliseconds of the
+    // monotonic clock.
+    failed: VecDeque<(u64, StreamSlot)>,
     // Bytes of submissions that wait for all of them.
     held_bytes: usize,
     // States that have become live in this turn, and live states that events have touched.
@@ -88,6 +91,7 @@ impl Folds {
             options,
             loading: VecDeque::new(),
             queued: VecDeque::new(),
+            failed: VecDeque::new(),
             held_bytes: 0,
             arrived: Vec::new(),
             touched: Vec::new(),

@@ -2,7 +2,8 @@
 //! stream's head of when it was begun, and then those that came since, which were noted.
 //!
 //! A bounded number of states are loaded at one time, in turns, and a turn takes in a bounded number of
-//! events. What the log cannot give is asked for again after a while: a state never comes of a part.
+//! events. What the log cannot give is asked for again after a while, behind all others that wait by
+//! then: a state never comes of a part.
 
 use std::collections::VecDeque;
 
@@ -13,8 +14,8 @@ use crate::hub::route::Waiting;
 use crate::hub::streams::StreamSlot;
 use crate::hub::{Hub, Now};
 use crate::limits::{
-    STATE_EVENTS_PER_TURN, STATE_READ_BYTES, STATE_READ_RETRY_MS, STATE_TAIL_BYTES_MAX,
-    STATE_TAIL_EVENTS_MAX, STATES_LOADING_MAX,
+    STATE_EVENTS_PER_TURN, STATE_READ_BYTES, STATE_READ_RETRY_MS, STATE_READ_SPACING_MS,
+    STATE_TAIL_BYTES_MAX, STATE_TAIL_EVENTS_MAX, STATES_LOADING_MAX,
 };
 
 use super::keeping::Written;
@@ -32,9 +33,8 @@ pub(super) struct Loading {
     up_to: Seq,
     kept: Kept,
     is_read: bool,
-    // Whether an answer is awaited, and when it is asked for again where it failed.
+    // Whether an answer is awaited.
     is_asked: bool,
-    retry_at_ms: u64,
     // Whether more is to be read than the answer that is awaited says.
     is_outdated: bool,
     batch: VecDeque<StoredEvent>,
@@ -73,7 +73,6 @@ impl Loading {
             kept,
             is_read: false,
             is_asked: false,
-            retry_at_ms: 0,
             is_outdated: false,
             batch: VecDeque::new(),
             tail: Vec::new(),
@@ -127,16 +126,11 @@ impl Loading {
         });
     }
 
-    /// When the log is asked again, in milliseconds of the monotonic clock, where it failed.
-    pub fn retry_at_ms(&self) -> Option<u64> {
-        (self.retry_at_ms > 0).then_some(self.retry_at_ms)
-    }
-
     fn next(&self) -> Next {
         if !self.batch.is_empty() {
             return Next::Apply;
         }
-        if self.is_asked || self.retry_at_ms > 0 {
+        if self.is_asked {
             return Next::Wait;
         }
         if !self.has_snapshot {
@@ -185,11 +179,6 @@ impl Loading {
         apply(parser, &mut self.state, folded);
         self.written.note_event(event);
     }
-
-    fn fail(&mut self, now: Now) {
-        self.is_outdated = false;
-        self.retry_at_ms = now.ms() + STATE_READ_RETRY_MS;
-    }
 }
 
 impl Hub {
@@ -220,15 +209,25 @@ impl Hub {
                 missing,
                 is_done,
             }) => loading.take_events(events, missing, is_done),
-            Ok(Read::Count { .. } | Read::Resume { .. }) | Err(ReadFailed) => loading.fail(now),
+            Ok(Read::Count { .. } | Read::Resume { .. }) | Err(ReadFailed) => {
+                loading.is_outdated = false;
+                self.put_off_loading(now, slot);
+            }
         }
+    }
+
+    // Gives the place of a state that cannot be had at present to another one.
+    fn put_off_loading(&mut self, now: Now, slot: StreamSlot) {
+        self.folds.loading.retain(|other| *other != slot);
+        let last = self.folds.failed.back().map(|(retry_ms, _)| *retry_ms);
+        let after_last_ms = last.map_or(0, |last_ms| last_ms + STATE_READ_SPACING_MS);
+        let retry_ms = after_last_ms.max(now.ms() + STATE_READ_RETRY_MS);
+        self.folds.failed.push_back((retry_ms, slot));
     }
 
     /// When a read that failed is tried again, in milliseconds of the monotonic clock.
     pub(in crate::hub) fn fold_retry_ms(&self) -> Option<u64> {
-        let loading = self.folds.loading.iter();
-        let loading = loading.filter_map(|slot| self.folds.loading(*slot));
-        loading.filter_map(Loading::retry_at_ms).min()
+        self.folds.failed.front().map(|(retry_ms, _)| *retry_ms)
     }
 
     /// Whether a state that is loaded can go on.
@@ -242,6 +241,12 @@ impl Hub {
 
     /// Goes on with what is loaded: each in its turn, all of them with a bounded number of events.
     pub(super) fn advance_loading(&mut self, now: Now) {
+        while let Some((retry_ms, slot)) = self.folds.failed.front().copied()
+            && retry_ms <= now.ms()
+        {
+            self.folds.failed.pop_front();
+            self.folds.queued.push_back(slot);
+        }
         while self.folds.loading.len() < STATES_LOADING_MAX
             && let Some(slot) = self.folds.queued.pop_front()
         {
@@ -252,21 +257,18 @@ impl Hub {
             let Some(slot) = self.folds.loading.pop_front() else {
                 return;
             };
-            if !self.load_on(now, slot, &mut events_left) {
+            if !self.load_on(slot, &mut events_left) {
                 self.folds.loading.push_back(slot);
             }
         }
     }
 
     // Returns whether the state is not loaded any more.
-    fn load_on(&mut self, now: Now, slot: StreamSlot, events_left: &mut usize) -> bool {
+    fn load_on(&mut self, slot: StreamSlot, events_left: &mut usize) -> bool {
         loop {
             let Some(loading) = self.folds.loading_mut(slot) else {
                 return true;
             };
-            if loading.retry_at_ms <= now.ms() {
-                loading.retry_at_ms = 0;
-            }
             match loading.next() {
                 Next::Wait => return false,
                 Next::Apply if *events_left == 0 => return false,

@@ -10,7 +10,9 @@ use crate::hub::mail::Ask;
 use crate::hub::reads::ReadWhat;
 use crate::hub::rig::{Client, Rig, seqs};
 use crate::hub::{Bounds, Work};
-use crate::limits::{STATE_READ_RETRY_MS, STATE_TAIL_EVENTS_MAX};
+use crate::limits::{
+    STATE_READ_RETRY_MS, STATE_READ_SPACING_MS, STATE_TAIL_EVENTS_MAX, STATES_LOADING_MAX,
+};
 
 const ADA: &str = "ada";
 
@@ -243,6 +245,38 @@ fn a_log_that_cannot_be_read_is_asked_again() {
     rig.settle();
     assert_eq!(rig.names(publisher), ["ack"]);
     check(&rig, &Stream::user(ADA));
+}
+
+#[test]
+fn states_that_cannot_be_had_hold_up_no_others() {
+    let mut rig = rig(Bounds::default());
+    let streams: Vec<Stream> = (0..STATES_LOADING_MAX + 4)
+        .map(|user| Stream::user(&user.to_string()))
+        .collect();
+    let spawns: Vec<Value> = streams.iter().map(|it| spawn(&it.id, "a", "b")).collect();
+    say(&mut rig, &spawns);
+    restart(&mut rig);
+    rig.holds_reads = true;
+    say(&mut rig, &spawns);
+    rig.plain.is_broken = true;
+    assert!(rig.answer_reads(), "of as many as are loaded at one time");
+    rig.plain.is_broken = false;
+    rig.holds_reads = false;
+    rig.settle();
+    let live_count = |rig: &Rig| {
+        let live = streams.iter().filter(|stream| live(rig, stream).is_some());
+        live.count()
+    };
+    assert_eq!(live_count(&rig), 4);
+    rig.wait(STATE_READ_RETRY_MS - 1);
+    rig.settle();
+    assert_eq!(live_count(&rig), 4);
+    rig.wait(1);
+    rig.settle();
+    assert_eq!(live_count(&rig), 5, "one after the other");
+    rig.wait(STATES_LOADING_MAX as u64 * STATE_READ_SPACING_MS);
+    rig.settle();
+    streams.iter().for_each(|stream| check(&rig, stream));
 }
 
 #[test]
