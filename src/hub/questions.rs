@@ -1,7 +1,8 @@
 //! What viewers ask of conversations and projects. The viewer's core asks the owner cores of the
 //! streams concerned and puts their answers together; an owner core answers from the states of its
 //! streams (`folds`), once they are live, and of what these do not know has the event log count
-//! (`counting`). Nothing waits for it: answers name their question. Source: contract section 6.
+//! (`counting`). Nothing waits for it: answers name their question. Both cores give up a question
+//! that is not answered in time. Source: contract section 6.
 
 mod counting;
 
@@ -32,11 +33,18 @@ use counting::Counting;
 #[derive(Debug, Default)]
 pub(super) struct Questions {
     asked: Keyed<Asked>,
-    // When each of them is given up, in milliseconds of the monotonic clock; some are answered.
-    deadlines: VecDeque<(u64, Key)>,
     open: Keyed<Open>,
+    // When each of both is given up, in milliseconds of the monotonic clock; some are answered.
+    deadlines: VecDeque<(u64, Place)>,
     // Those for which the log is to count, in turns.
     counting: VecDeque<Key>,
+}
+
+/// Where a question is among those of a core.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Asked(Key),
+    Open(Key),
 }
 
 /// A question of a viewer here.
@@ -167,6 +175,7 @@ impl Hub {
             awaited: BTreeSet::new(),
             wanted,
         });
+        self.questions.note_begun(now, Place::Open(key));
         // All that are not live are awaited before the first is looked at: it may be the last.
         let mut live = Vec::new();
         for stream in streams {
@@ -197,13 +206,15 @@ impl Hub {
 
     /// Gives up questions that were not answered in time.
     pub(super) fn expire_questions(&mut self, now: Now) {
-        while let Some((deadline_ms, id)) = self.questions.deadlines.front().copied() {
-            let is_open = self.questions.asked.find(id).is_some();
-            if is_open && deadline_ms > now.ms() {
+        while let Some((deadline_ms, place)) = self.questions.deadlines.front().copied() {
+            if deadline_ms > now.ms() && self.questions.is_unanswered(place) {
                 return;
             }
             self.questions.deadlines.pop_front();
-            self.give_up_question(now, id);
+            match place {
+                Place::Asked(id) => self.give_up_question(now, id),
+                Place::Open(key) => self.forget_question(key),
+            }
         }
     }
 
@@ -234,8 +245,7 @@ impl Hub {
             outstanding: questions.len(),
             about,
         });
-        let deadline_ms = now.ms() + QUESTION_TIMEOUT_MS;
-        self.questions.deadlines.push_back((deadline_ms, asked));
+        self.questions.note_begun(now, Place::Asked(asked));
         for (owner, question) in questions {
             if owner == self.options.core {
                 self.handle_question(now, owner, asked, question);
@@ -368,6 +378,16 @@ impl Hub {
         self.go_on_with_question(now, key);
     }
 
+    // Whoever asked about streams of this core has given it up by now.
+    fn forget_question(&mut self, key: Key) {
+        if let Some(open) = self.questions.open.remove(key) {
+            self.questions.counting.retain(|other| *other != key);
+            for slot in open.awaited {
+                self.release_fold(slot);
+            }
+        }
+    }
+
     // Answers a question about streams of this core, or has the log count for it.
     fn go_on_with_question(&mut self, now: Now, key: Key) {
         let Some(open) = self.questions.open.find(key) else {
@@ -390,6 +410,20 @@ impl Hub {
         }) = self.questions.open.remove(key)
         {
             self.tell(now, from, id, wanted.into_told());
+        }
+    }
+}
+
+impl Questions {
+    fn note_begun(&mut self, now: Now, place: Place) {
+        let deadline_ms = now.ms() + QUESTION_TIMEOUT_MS;
+        self.deadlines.push_back((deadline_ms, place));
+    }
+
+    fn is_unanswered(&self, place: Place) -> bool {
+        match place {
+            Place::Asked(id) => self.asked.find(id).is_some(),
+            Place::Open(key) => self.open.find(key).is_some(),
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::event::StreamKind;
-use crate::hub::Bounds;
-use crate::hub::rig::{Client, Rig, WALL_MS};
+use crate::dialect::ConnectQuery;
+use crate::event::{Dialect, StreamKind};
+use crate::hub::rig::{Client, Rig, WALL_MS, claims};
+use crate::hub::{Bounds, Hub};
 use crate::limits::{QUESTION_TIMEOUT_MS, QUESTIONS_PER_VIEWER_MAX};
 
 const HOUR_MS: i64 = 60 * 60 * 1_000;
@@ -243,7 +244,11 @@ fn nobody_waits_for_a_log_that_does_not_answer() {
     let [_, project] = scene.projects.clone();
     scene.publish(&json!({"type": "a", "project_id": project}));
     scene.rig.restart(|_| {});
-    let client = scene.viewer();
+    // It follows nothing, so that nothing is loaded before it asks.
+    let claims = claims(&scene.user, &[&project]);
+    let query = ConnectQuery::default();
+    let client = scene.rig.connect(claims, Dialect::Observatory, query);
+    scene.rig.settle();
     scene.rig.plain.is_silent = true;
     let question = json!({"type": "get_project_activity", "data": {"projectId": project}});
     for _ in 0..QUESTIONS_PER_VIEWER_MAX {
@@ -263,12 +268,36 @@ fn nobody_waits_for_a_log_that_does_not_answer() {
         said.iter().all(|said| said["data"]["code"] == "OVERLOADED"),
         "{said:?}"
     );
+    let is_open = |hub: &Hub| !hub.questions.open.is_empty();
+    assert!(!scene.rig.hubs.iter().any(is_open), "the owner goes on");
     scene.rig.plain.is_silent = false;
     scene.rig.settle();
     assert_eq!(
         scene.ask(client, &question)["data"]["counts"],
         json!({"a": 1})
     );
+}
+
+#[test]
+fn the_log_counts_no_longer_for_a_question_that_was_given_up() {
+    let mut scene = Scene::new();
+    let [_, project] = scene.projects.clone();
+    for at_ms in 1..4 {
+        scene.publish(&json!({"type": "a", "project_id": project, "timestamp": at_ms}));
+    }
+    let client = scene.viewer();
+    scene.rig.holds_reads = true;
+    let data = json!({"projectId": project, "timeRange": {"start": 0, "end": 10}});
+    let question = json!({"type": "get_project_activity", "data": data});
+    scene.rig.say(client, &question);
+    scene.rig.settle();
+    assert!(scene.rig.answer_reads(), "the first event of three");
+    scene.rig.wait(QUESTION_TIMEOUT_MS);
+    scene.rig.settle();
+    assert_eq!(scene.rig.read(client)[0]["data"]["code"], "OVERLOADED");
+    assert!(scene.rig.answer_reads(), "the one that was under way");
+    scene.rig.settle();
+    assert!(!scene.rig.answer_reads());
 }
 
 #[test]
