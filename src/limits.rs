@@ -191,6 +191,10 @@ pub const STATES_MAX: usize = 20_000;
 pub const STATE_ENTRIES_MAX: usize = 200_000;
 /// States that a core loads at one time; more wait.
 pub const STATES_LOADING_MAX: usize = 16;
+/// The same, whatever for, above which none is loaded for the sole reason that its stream is followed:
+/// when a crowd comes back after a restart, whoever waits for a state finds a place.
+pub const STATES_LOADING_FOLLOWED_MAX: usize = 4;
+const _: () = assert!(STATES_LOADING_FOLLOWED_MAX < STATES_LOADING_MAX);
 /// Bytes of records asked of the event log at once for a state.
 pub const STATE_READ_BYTES: usize = 64 * 1024;
 /// Events that a core takes into states in one turn while it loads them: about a millisecond.

@@ -347,6 +347,7 @@ impl Hub {
         let Some(head) = self.streams.state(slot).map(|state| state.head) else {
             return;
         };
+        self.note_followed(slot);
         if let Some(catch_up) = self.catch_up_mut(key, slot) {
             return catch_up.change(head, filters);
         }

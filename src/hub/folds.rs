@@ -1,7 +1,8 @@
 //! What the streams of this core have led to: of each that somebody needs it of, a state that every
 //! event moves on when it gets its number.
 //!
-//! A state is needed when an agent's or a conversation's event comes, or when a viewer wants to see it.
+//! A state is needed when an agent's or a conversation's event comes, or when a viewer wants to see it or
+//! follows the stream (`silence`).
 //! Of a stream with a past it is loaded first (`loading`): from the latest snapshot in the event log
 //! and the events after it. Meanwhile an `agent_spawned` of that user waits, since the path that is
 //! added to it depends on all before, and what follows it in the stream waits behind it; nothing else

@@ -265,6 +265,7 @@ impl Hub {
                 base: (base, self.forgotten_through),
             },
         );
+        self.note_followed(slot);
     }
 
     pub(super) fn handle_uninterest(

@@ -347,6 +347,7 @@ impl Hub {
     /// `foreign_outbox_bytes`: unwritten bytes in the outboxes of all other cores.
     pub fn handle_turn_end(&mut self, now: Now, foreign_outbox_bytes: usize) {
         self.foreign_outbox_bytes = foreign_outbox_bytes;
+        self.load_followed();
         self.advance_folds(now);
         self.answer_open_questions(now);
         self.expire_questions(now);
@@ -436,6 +437,7 @@ impl Hub {
             || self.ledger.has_records()
             || self.can_catch_up()
             || self.can_advance_folds()
+            || self.can_load_followed()
             || self.can_look_at_trees()
             || self.ledger.has_due()
             || self.can_judge_waiting()

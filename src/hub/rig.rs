@@ -214,7 +214,10 @@ impl Rig {
             self.turn();
             let is_reading = !self.holds_reads && self.answer_reads();
             let goes_on = |hub: &Hub| {
-                hub.can_catch_up() || hub.can_advance_folds() || !hub.acks_due.is_empty()
+                hub.can_catch_up()
+                    || hub.can_advance_folds()
+                    || hub.can_load_followed()
+                    || !hub.acks_due.is_empty()
             };
             let is_behind = self.hubs.iter().any(goes_on);
             let pairs = (0..cores).flat_map(|from| (0..cores).map(move |to| (from, to)));

@@ -1,13 +1,17 @@
 //! Conversations that fall silent: after `agents.conversation_silence_minutes` without a word the
 //! server says that they are over, by an event in each stream that they are in, numbered like any
-//! other. A state that was let go of meanwhile is loaded for it. Source: contract section 10,
+//! other. A state that was let go of meanwhile is loaded for it.
+//!
+//! Of streams of which this process has no state, those that somebody follows have theirs loaded, a few
+//! at a time and while little else is loaded. Of one that nobody follows, the end is told when an event
+//! or a question needs its state: until then there is nobody to be told. Source: contract section 10,
 //! `agents.conversation_silence_minutes`.
 
 use std::collections::{BTreeSet, HashSet};
 
 use crate::agents::conversations::Conversations;
-use crate::event::{Event, KnownType};
-use crate::limits::SILENCES_PER_TURN;
+use crate::event::{Event, KnownType, Seq};
+use crate::limits::{SILENCES_PER_TURN, STATES_LOADING_FOLLOWED_MAX};
 
 use super::streams::StreamSlot;
 use super::{Hub, Now};
@@ -19,6 +23,8 @@ pub(super) struct Silences {
     // long enough. One for each stream.
     due: BTreeSet<(u64, StreamSlot)>,
     listed: HashSet<StreamSlot, ahash::RandomState>,
+    // Streams that somebody began to follow, and that had no state then.
+    unseen: BTreeSet<StreamSlot>,
 }
 
 impl Silences {
@@ -27,6 +33,7 @@ impl Silences {
         Self {
             due: BTreeSet::new(),
             listed: HashSet::with_hasher(ahash::RandomState::with_seeds(seed, 53, 59, 61)),
+            unseen: BTreeSet::new(),
         }
     }
 
@@ -54,6 +61,34 @@ impl Hub {
         if known_type.is_some_and(Conversations::concerns) {
             self.note_silence(now, slot);
         }
+    }
+
+    /// A viewer or another core follows a stream from now on: conversations in it may be silent.
+    pub(super) fn note_followed(&mut self, slot: StreamSlot) {
+        let is_owned = self.streams.is_owned(slot);
+        let state = self.streams.state(slot).filter(|_| is_owned);
+        if state.is_some_and(|state| !state.is_folded && state.given > Seq(0)) {
+            self.silences.unseen.insert(slot);
+        }
+    }
+
+    /// Loads the states of streams that are followed, where few others are loaded.
+    pub(super) fn load_followed(&mut self) {
+        while self.can_load_followed()
+            && let Some(slot) = self.silences.unseen.pop_first()
+        {
+            let state = self.streams.state(slot);
+            if state.is_some_and(|state| state.live.is_some()) {
+                self.need_fold(slot);
+            }
+        }
+    }
+
+    /// Whether one of them can be loaded now.
+    pub(super) fn can_load_followed(&self) -> bool {
+        !self.silences.unseen.is_empty()
+            && self.folds_loading_len() < STATES_LOADING_FOLLOWED_MAX
+            && self.can_end_conversations()
     }
 
     /// States have become live: they may have conversations that go on.
@@ -123,7 +158,7 @@ impl Hub {
 mod tests {
     use serde_json::{Value, json};
 
-    use crate::event::StreamKind;
+    use crate::event::{Stream, StreamKind};
     use crate::hub::Bounds;
     use crate::hub::rig::{Client, Rig};
 
@@ -234,22 +269,31 @@ mod tests {
         let mut scene = Scene::new();
         scene.hear("conversation_started");
         scene.rig.restart(|_| {});
-        let [own, _] = scene.viewers();
+        let viewers = scene.viewers();
         scene.wait(SILENCE_MS);
-        let ask = json!({"type": "get_active_conversations"});
-        scene.rig.say(own, &ask);
-        scene.rig.settle();
-        scene.wait(1);
-        assert_eq!(
-            scene.ends(own).len(),
-            1,
-            "told as soon as somebody needs to know"
-        );
+        assert_eq!(viewers.map(|client| scene.ends(client).len()), [1, 1]);
         scene.rig.restart(|_| {});
-        let [own, _] = scene.viewers();
-        scene.rig.say(own, &ask);
+        let viewers = scene.viewers();
         scene.wait(SILENCE_MS);
-        assert!(scene.ends(own).is_empty());
+        assert_eq!(viewers.map(|client| scene.ends(client).len()), [0, 0]);
+    }
+
+    #[test]
+    fn of_streams_that_nobody_follows_it_is_told_to_the_first_who_does() {
+        let mut scene = Scene::new();
+        scene.hear("conversation_started");
+        scene.rig.restart(|_| {});
+        scene.wait(2 * SILENCE_MS);
+        let streams = [Stream::user(&scene.user), Stream::project(&scene.project)];
+        let stored = |scene: &Scene| {
+            let events = streams
+                .each_ref()
+                .map(|stream| scene.rig.plain.stored(stream));
+            events.map(|events| events.len())
+        };
+        assert_eq!(stored(&scene), [1, 1]);
+        scene.viewers();
+        assert_eq!(stored(&scene), [2, 2]);
     }
 
     #[test]

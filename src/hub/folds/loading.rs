@@ -230,6 +230,11 @@ impl Hub {
         self.folds.failed.front().map(|(retry_ms, _)| *retry_ms)
     }
 
+    /// How many states are loaded now, or will be as soon as there is a place.
+    pub(in crate::hub) fn folds_loading_len(&self) -> usize {
+        self.folds.loading.len() + self.folds.queued.len()
+    }
+
     /// Whether a state that is loaded can go on.
     pub(super) fn can_load(&self) -> bool {
         let is_waiting = |loading: &Loading| matches!(loading.next(), Next::Wait);

@@ -11,7 +11,8 @@ use crate::hub::reads::ReadWhat;
 use crate::hub::rig::{Client, Rig, seqs};
 use crate::hub::{Bounds, Work};
 use crate::limits::{
-    STATE_READ_RETRY_MS, STATE_READ_SPACING_MS, STATE_TAIL_EVENTS_MAX, STATES_LOADING_MAX,
+    STATE_READ_RETRY_MS, STATE_READ_SPACING_MS, STATE_TAIL_EVENTS_MAX, STATES_LOADING_FOLLOWED_MAX,
+    STATES_LOADING_MAX,
 };
 
 const ADA: &str = "ada";
@@ -127,9 +128,12 @@ fn after_a_restart_the_state_is_what_the_log_says() {
 #[test]
 fn a_spawn_waits_for_its_state_with_what_follows_it_and_nobody_else_does() {
     let mut rig = rig_with_past(Bounds::default());
+    rig.holds_reads = true;
     let viewers = [rig.viewer(ADA, &[]), rig.viewer("bob", &[])];
     rig.settle();
-    rig.holds_reads = true;
+    // What becomes of the viewers.
+    rig.answer_reads();
+    rig.settle();
     for viewer in viewers {
         rig.read(viewer);
     }
@@ -277,6 +281,38 @@ fn states_that_cannot_be_had_hold_up_no_others() {
     rig.wait(STATES_LOADING_MAX as u64 * STATE_READ_SPACING_MS);
     rig.settle();
     streams.iter().for_each(|stream| check(&rig, stream));
+}
+
+#[test]
+fn states_of_followed_streams_take_no_place_that_others_wait_for() {
+    let mut rig = rig(Bounds::default());
+    let users: Vec<String> = (0..STATES_LOADING_MAX).map(|n| n.to_string()).collect();
+    let spawns = users.iter().map(|user| spawn(user, "a", "b"));
+    let spawns: Vec<Value> = spawns.chain([spawn(ADA, "a", "b")]).collect();
+    say(&mut rig, &spawns);
+    restart(&mut rig);
+    rig.holds_reads = true;
+    for user in &users {
+        rig.viewer(user, &[]);
+    }
+    rig.settle();
+    // What becomes of the viewers; then the first of their streams are looked at.
+    rig.answer_reads();
+    rig.settle();
+    assert_eq!(rig.hub().folds.len(), STATES_LOADING_FOLLOWED_MAX);
+    say(&mut rig, &[spawn(ADA, "b", "c")]);
+    // The snapshot, and the events after it.
+    for _ in 0..2 {
+        rig.answer_reads();
+        rig.settle();
+    }
+    check(&rig, &Stream::user(ADA));
+    assert!(rig.hub().folds.len() < users.len());
+    rig.holds_reads = false;
+    rig.settle();
+    for user in &users {
+        check(&rig, &Stream::user(user));
+    }
 }
 
 #[test]
