@@ -1,5 +1,6 @@
 //! What it costs to write a stream's state down and to read it again, by how many agents there are:
-//! a turn of the owner core writes one at most, and a viewer waits for the reading.
+//! a turn of the owner core writes one at most, and a viewer waits for the reading. And what it costs
+//! to count an event of a project that has been busy for more than a day, and to write that down.
 
 use std::hint::black_box;
 
@@ -76,5 +77,67 @@ fn one_state(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, one_state);
+/// A project in which something was done every five seconds for longer than counts are kept.
+struct Project {
+    state: StreamState,
+    event: Event,
+    seq: Seq,
+}
+
+impl Project {
+    fn busy() -> Self {
+        let mut project = Self {
+            state: StreamState::new(StreamKind::Project, &options(1)),
+            event: Event {
+                event_type: TYPES[0].into(),
+                user: None,
+                project: Some("demo".into()),
+                session: None,
+                event_id: None,
+                timestamp_ms: 1_763_805_600_000,
+                data: "{}".into(),
+                message_type: None,
+                tool_name: None,
+            },
+            seq: Seq::default(),
+        };
+        (0..20_000).for_each(|_| project.hear(5_000));
+        project
+    }
+
+    fn hear(&mut self, after_ms: i64) {
+        self.seq = self.seq.next();
+        self.event.timestamp_ms += after_ms;
+        self.event.event_type = TYPES[self.seq.0 as usize % TYPES.len()].into();
+        let folded = Folded {
+            seq: self.seq,
+            received_ms: self.event.timestamp_ms,
+            event: &self.event,
+        };
+        self.state.apply(folded, None);
+    }
+}
+
+const TYPES: [&str; 5] = [
+    "file_changed",
+    "build_finished",
+    "test_failed",
+    "deploy_begun",
+    "comment_added",
+];
+
+fn one_project(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("project");
+    let mut project = Project::busy();
+    group.bench_function("count", |bencher| bencher.iter(|| project.hear(1)));
+    let project = Project::busy();
+    let snapshot = project.state.snapshot();
+    group.throughput(Throughput::Bytes(snapshot.len() as u64));
+    group.bench_function("snapshot", |bencher| {
+        bencher.iter(|| black_box(&project.state).snapshot());
+    });
+    group.finish();
+}
+
+criterion_group!(benches, one_state, one_project);
 criterion_main!(benches);

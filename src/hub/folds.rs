@@ -1,8 +1,9 @@
 //! What the streams of this core have led to: of each that somebody needs it of, a state that every
 //! event moves on when it gets its number.
 //!
-//! A state is needed when an agent's or a conversation's event comes, or when a viewer wants to see it or
-//! follows the stream (`silence`).
+//! A state is needed when an event comes that moves it on: in a user's stream an agent's or a
+//! conversation's, in a project's each; or when a viewer wants to see it, or follows the stream
+//! (`silence`).
 //! Of a stream with a past it is loaded first (`loading`): from the latest snapshot in the event log
 //! and the events after it. Meanwhile an `agent_spawned` of that user waits, since the path that is
 //! added to it depends on all before, and what follows it in the stream waits behind it; nothing else
@@ -382,10 +383,16 @@ impl Hub {
 
 impl Need {
     fn of(kind: StreamKind, event: &Event) -> Self {
+        if kind == StreamKind::Project {
+            // Whatever is done there is counted: from the first event on, so that who asks for the
+            // counts waits for no more of the past to be read than for any state.
+            return Self::State;
+        }
         match KnownType::find(&event.event_type) {
-            Some(KnownType::AgentSpawned) if kind == StreamKind::User => Self::Live,
-            Some(known_type) if is_agents(known_type) && kind == StreamKind::User => Self::State,
-            Some(known_type) if is_of_conversations(known_type) => Self::State,
+            Some(KnownType::AgentSpawned) => Self::Live,
+            Some(known_type) if is_agents(known_type) || is_of_conversations(known_type) => {
+                Self::State
+            }
             _ => Self::Nothing,
         }
     }

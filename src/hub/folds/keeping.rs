@@ -1,10 +1,11 @@
 //! What states cost: how many are kept at one time, and what is written down of them.
 //!
-//! A snapshot is a record of the log like any other, behind the events that it is made of: it is
-//! written when about as many bytes of events came as it takes itself, so that a load never reads much
-//! more than twice the state, and the log grows by at most as much again. One is made in a turn, at a cost
-//! of some microseconds for a hundred agents. States beyond the bounds are let go of, the longest
-//! idle first.
+//! A snapshot is a record of the log like any other, behind the events that it is made of. A user's is
+//! written when about as many bytes of events came as it takes itself, so that a load, for which a spawn
+//! waits, never reads much more than twice the state, and the log grows by at most as much again. For a
+//! project's nobody waits but who asks for it, and each event of a project moves one on: it is written
+//! a fourth as often. One is made in a turn, at a cost of some microseconds for a hundred agents.
+//! States beyond the bounds are let go of, the longest idle first.
 
 use std::collections::VecDeque;
 
@@ -69,8 +70,12 @@ impl Written {
         self.bytes_since += event.data.len() + EVENT_BYTES_BESIDE;
     }
 
-    fn is_due(&self, bytes_min: usize) -> bool {
-        self.bytes_since >= self.snapshot_bytes.max(bytes_min)
+    fn is_due(&self, kind: StreamKind, bytes_min: usize) -> bool {
+        let share = match kind {
+            StreamKind::Project => 4,
+            StreamKind::User => 1,
+        };
+        self.bytes_since >= (share * self.snapshot_bytes).max(bytes_min)
     }
 }
 
@@ -89,7 +94,7 @@ impl Hub {
         let before = std::mem::replace(&mut fold.entries, state.entries_len());
         folds.entries = folds.entries + fold.entries - before;
         folds.upkeep.looks += fold.entries.saturating_sub(before);
-        if fold.written.is_due(bytes_min) && !fold.written.is_listed {
+        if fold.written.is_due(state.kind(), bytes_min) && !fold.written.is_listed {
             fold.written.is_listed = true;
             folds.upkeep.due.push_back(slot);
         }

@@ -464,6 +464,17 @@ fn a_project_has_its_conversations_and_no_agents() {
 }
 
 #[test]
+fn whatever_is_done_in_a_project_is_counted_from_the_first_event_on() {
+    let mut rig = rig(Bounds::default());
+    let (stream, event) = (Stream::project("7"), json!({"type": "x", "project_id": 7}));
+    for _ in 0..2 {
+        say(&mut rig, &[event.clone(), event.clone()]);
+        check(&rig, &stream);
+        restart(&mut rig);
+    }
+}
+
+#[test]
 fn others_copies_are_as_they_were_published() {
     let mut rig = rig(Bounds::default());
     let mut event = spawn(ADA, "a", "b");
