@@ -1,6 +1,6 @@
 //! One core: one thread, one poll, one hub. The order of a turn never changes:
-//! poll → accept → handshakes → sockets → mail → timers → the hub's end of turn → log → letters →
-//! flush.
+//! poll → accept → handshakes → sockets → newcomers → mail → timers → the hub's end of turn → log →
+//! letters → flush.
 //! Each step is bounded; what is left over makes the next poll return at once.
 
 use std::collections::VecDeque;
