@@ -274,8 +274,8 @@ pub const TREE_LOG_BYTES_MIN: usize = 8 * 1024;
 /// Milliseconds between two messages about one tree to one viewer, and between two looks at what has
 /// changed in a user's trees.
 pub const TREE_INTERVAL_MS: u64 = 100;
-/// Bytes of messages about trees that one core makes in one turn, unless a viewer begins with more:
-/// live traffic waits for as long as that takes.
+/// Bytes of trees, and of messages about them, that one core makes in one turn: live traffic waits for
+/// as long as that takes. One more tree or message may go past it.
 pub const TREE_BYTES_PER_TURN: usize = 512 * 1024;
 /// `get_agent_tree` messages of one viewer that wait to be answered.
 pub const TREE_QUESTIONS_WAITING_MAX: usize = 100;

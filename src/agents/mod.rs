@@ -29,7 +29,7 @@ pub use forest::{Bounds, Forest, NodeId};
 pub use node::{Node, Status};
 pub use patch::Version;
 pub use saved::SavedForest;
-pub use shown::{Content, Sent, Shown, Update, encode_removed, encode_trees};
+pub use shown::{Content, Sent, Shown, Update, encode_removed, encode_sessions, encode_trees};
 pub use stamp::{Stamp, Stamped};
 pub use state::{Folded, StateOptions, StreamState};
 pub use stats::TreeStats;

@@ -122,6 +122,11 @@ impl Shown {
         self.at_seq
     }
 
+    /// Bytes that it takes as JSON at most, in either dialect.
+    pub fn bytes_max(&self) -> usize {
+        self.cut.bytes()
+    }
+
     /// Bytes of memory that it takes beside its own place.
     pub fn heap_bytes(&self) -> usize {
         self.cut.heap_bytes() + self.log.heap_bytes() + self.touched.heap_bytes()
@@ -413,7 +418,7 @@ pub fn encode_removed(gone: &GoneRoot, at_seq: Seq, out: &mut Vec<u8>) {
 
 /// Appends an array of the trees below `tops`, none of which is below another, as they are now;
 /// together they are cut like one tree.
-/// Returns how many at the end of `tops` are left out, for even without children there was no room.
+/// Returns how many of `tops` are in it; for the rest, even without children, there was no room.
 pub fn encode_trees(
     forest: &Forest,
     tops: &[NodeId],
@@ -428,7 +433,25 @@ pub fn encode_trees(
         cut.push(top, &mut text);
         text.encode(dialect, out);
     });
-    tops.len() - count
+    count
+}
+
+/// Appends an array of the sessions of `nodes`, of as many as are within the bound of a tree.
+pub fn encode_sessions(forest: &Forest, nodes: &[NodeId], out: &mut Vec<u8>) {
+    let bytes_max = out.len() + TREE_BYTES_MAX;
+    out.push(b'[');
+    for (place, node) in nodes.iter().filter_map(|id| forest.node(*id)).enumerate() {
+        let before = out.len();
+        if place > 0 {
+            out.push(b',');
+        }
+        json::push_string(node.session(), out);
+        if out.len() >= bytes_max {
+            out.truncate(before);
+            break;
+        }
+    }
+    out.push(b']');
 }
 
 #[cfg(test)]

@@ -25,9 +25,8 @@ pub enum ServerMessage<'a> {
         id: Option<&'a MessageId>,
         /// An array of trees in this dialect, as `agents::encode_trees` writes it.
         trees: &'a [u8],
-        /// Trees that found no room in it; told where there are any.
-        trees_omitted: usize,
-        /// The message follows every event of the user's stream up to here.
+        /// All events of the user's stream up to here are in it. It follows them, unless the viewer is
+        /// behind.
         at_seq: Seq,
     },
     /// How a tree is by now, or that it is none any more.
@@ -127,6 +126,15 @@ pub enum ServerMessage<'a> {
         /// Keys of the subscriptions that reach no stream any more and are gone.
         removed_subscriptions: &'a [SubscriptionKey],
     },
+    /// What an `AgentTree` had no room for, said behind it; an error by name.
+    TreesOmitted {
+        /// The id of the `get_agent_tree`.
+        id: Option<&'a MessageId>,
+        /// How many trees.
+        count: usize,
+        /// An array of the sessions of their roots, as `agents::encode_sessions` writes it.
+        sessions: &'a [u8],
+    },
     /// The answer to `unsubscribe`.
     Unsubscribed {
         /// The id of the `unsubscribe`.
@@ -137,7 +145,7 @@ pub enum ServerMessage<'a> {
 }
 
 /// The codes of errors that viewers are told. Source: sections 4 and 6 of the contract.
-pub const ERROR_CODES: [&str; 13] = [
+pub const ERROR_CODES: [&str; 14] = [
     "FORBIDDEN",
     "INVALID_CURSOR",
     "INVALID_FILTERS",
@@ -150,8 +158,11 @@ pub const ERROR_CODES: [&str; 13] = [
     "TOKEN_REVOKED",
     "TOKEN_SUBJECT",
     "TOO_MANY_SUBSCRIPTIONS",
+    TREES_OMITTED,
     "UNKNOWN_MESSAGE_TYPE",
 ];
+
+const TREES_OMITTED: &str = "TREES_OMITTED";
 
 /// What a viewer learns first. `serverTime` is the message's own time.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -241,7 +252,7 @@ impl<'a> ServerMessage<'a> {
             Self::AgentTreeUpdate { .. } => "agent_tree_update",
             Self::ConnectionEstablished(_) => "connection_established",
             Self::Cursor { .. } => "cursor",
-            Self::Error { .. } => match dialect {
+            Self::Error { .. } | Self::TreesOmitted { .. } => match dialect {
                 Dialect::Keen => keen::SERVER_ERROR,
                 Dialect::Observatory => observatory::SERVER_ERROR,
             },
@@ -261,10 +272,12 @@ impl<'a> ServerMessage<'a> {
     /// Where the code of an error stands in [`ERROR_CODES`]; past its end for one that is not there.
     /// `None`: it is no error.
     pub fn error_index(&self) -> Option<usize> {
-        let (Self::Error { code, .. } | Self::SubscriptionError { code, .. }) = self else {
-            return None;
+        let code = match self {
+            Self::Error { code, .. } | Self::SubscriptionError { code, .. } => *code,
+            Self::TreesOmitted { .. } => TREES_OMITTED,
+            _ => return None,
         };
-        let place = ERROR_CODES.iter().position(|known| known == code);
+        let place = ERROR_CODES.iter().position(|known| *known == code);
         debug_assert!(place.is_some(), "{code} is not among the codes");
         Some(place.unwrap_or(ERROR_CODES.len()))
     }
@@ -280,6 +293,7 @@ impl<'a> ServerMessage<'a> {
             | Self::SubscriptionConfirmed { id, .. }
             | Self::SubscriptionError { id, .. }
             | Self::TokenRefreshed { id, .. }
+            | Self::TreesOmitted { id, .. }
             | Self::Unsubscribed { id, .. } => *id,
             Self::AgentTreeUpdate { .. }
             | Self::ConnectionEstablished(_)
@@ -294,16 +308,8 @@ impl<'a> ServerMessage<'a> {
         match self {
             Self::ActiveConversations(answer) => answer.push_members(times, data),
             Self::ProjectActivity(answer) => answer.push_members(times, data),
-            Self::AgentTree {
-                trees,
-                trees_omitted,
-                at_seq,
-                ..
-            } => {
+            Self::AgentTree { trees, at_seq, .. } => {
                 data.member("trees").extend_from_slice(trees);
-                if *trees_omitted > 0 {
-                    data.integer("trees_omitted", *trees_omitted);
-                }
                 data.integer("at_seq", at_seq.0);
             }
             // Its data is ready.
@@ -390,6 +396,19 @@ impl<'a> ServerMessage<'a> {
                     stream.push_json(out);
                 });
                 push_keys(removed_subscriptions, data.member("removedSubscriptions"));
+            }
+            Self::TreesOmitted {
+                count, sessions, ..
+            } => {
+                data.string("code", TREES_OMITTED);
+                let message = format!(
+                    "{count} trees found no room in the answer: ask for each by its session"
+                );
+                data.string("message", &message);
+                let mut details = Object::open(data.member("details"));
+                details.integer("count", *count);
+                details.member("sessions").extend_from_slice(sessions);
+                details.close();
             }
             Self::Unsubscribed {
                 subscription_keys, ..

@@ -94,6 +94,8 @@ impl Hub {
 
     pub(super) fn establish(&mut self, now: Now, key: Key, initial: Option<Subscription>) {
         self.install(key, initial);
+        // First: the present trees come before what is live.
+        self.watch_trees(now, key);
         self.reconcile(now, key);
         let rows = self.first_rows(key);
         let Some(peer) = self.peers.find(key) else {
@@ -124,7 +126,6 @@ impl Hub {
             resume: &rows.iter().map(row).collect::<Vec<_>>(),
         });
         self.peers.push_message(now, key, &message);
-        self.watch_trees(now, key);
     }
 
     pub(super) fn subscribe(
@@ -339,8 +340,8 @@ impl Hub {
         }
     }
 
-    // Attaches the viewer at the stream's head, or at what it has missed before; or changes what it
-    // takes from there on.
+    // Attaches the viewer at the stream's head, or at what it has missed before, behind the trees that
+    // it begins with; or changes what it takes from there on.
     pub(super) fn attach(&mut self, now: Now, key: Key, slot: StreamSlot, filters: Wanted) {
         // What was numbered before goes to those who were attached before.
         self.fan_out(now, slot);
@@ -366,6 +367,9 @@ impl Hub {
             }
             (None, Some(facts)) if let Some(start) = facts.start() => {
                 self.fall_behind(key, CatchUp::new(&facts, start, head, filters));
+            }
+            (None, _) if self.begins_with_trees(key, slot) => {
+                self.fall_behind(key, CatchUp::at_head(slot, head, filters));
             }
             (None, _) => self.attach_live(key, slot, filters),
         }

@@ -100,6 +100,19 @@ impl CatchUp {
         }
     }
 
+    /// From the stream's head: nothing was missed, but something else comes first.
+    pub fn at_head(slot: StreamSlot, head: Seq, wanted: Wanted) -> Self {
+        Self {
+            slot,
+            after: head,
+            to: None,
+            wanted,
+            earlier: Vec::new(),
+            stated: None,
+            awaits_read: false,
+        }
+    }
+
     /// From the event after `head` on something else is wanted; of what came before, what is wanted
     /// then and now.
     pub fn change(&mut self, head: Seq, wanted: Wanted) {

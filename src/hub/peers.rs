@@ -382,9 +382,6 @@ impl Peers {
         let Some(viewer) = self.peers.find_mut(key).and_then(Peer::viewer_mut) else {
             return;
         };
-        if let Some(index) = message.error_index() {
-            self.stats.counters.viewer_errors.at(index).add(1);
-        }
         let mut text = Vec::new();
         encode_message(viewer.dialect, message, now.wall_ms, &mut text);
         match &mut viewer.early {
@@ -394,6 +391,14 @@ impl Peers {
                 self.push_early(key);
             }
             Some(early) => early.push(text),
+        }
+        self.count_error(message);
+    }
+
+    /// A viewer is told of an error, if it is one.
+    pub(super) fn count_error(&self, message: &ServerMessage<'_>) {
+        if let Some(index) = message.error_index() {
+            self.stats.counters.viewer_errors.at(index).add(1);
         }
     }
 

@@ -2,13 +2,20 @@
 //! A user's trees and viewers live on one core, its stream's.
 //!
 //! Trees are state and are not queued. What changed is noted (`watch`), and what each viewer is owed
-//! (`updates`); a message is made when its viewer may be sent one and its outbox is low (`look`), once
-//! for all who take the same bytes (`frames`). Only what must show one moment is made before it can be
-//! sent, and held: the present trees of a viewer that begins with them, and what is ahead of the events
-//! that the viewer was sent, where those wait for the log. Source: the contract, section 8.
+//! (`updates`) of the trees that it means (`meant`); a message is made when its viewer may be sent one
+//! and its outbox is low (`look`), once for all who take the same bytes (`frames`). Only what must show
+//! one moment is made before it can be sent, and held: the present trees of a viewer that begins with
+//! them, and what is ahead of the events that the viewer was sent, where those wait for the log.
+//!
+//! A turn makes a bounded part of all this. The present trees may take several: first all that a
+//! viewer begins with is shown (`showing`), while changes are taken in as ever; then none are until its
+//! messages are made of what is shown, which stays of one moment. Source: the contract, section 8.
 
+mod answers;
 mod frames;
 mod look;
+mod meant;
+mod showing;
 #[cfg(test)]
 mod tests;
 mod updates;
@@ -28,6 +35,7 @@ use super::peers::HeldFrame;
 use super::streams::StreamSlot;
 use super::{Hub, Now};
 
+use meant::Meant;
 use updates::Updates;
 use watch::Watch;
 
@@ -52,8 +60,24 @@ struct Watching {
     takes_patches: bool,
     // A tree is shown from the first spawn in it on that comes while the viewer watches.
     begins_with_spawn: bool,
-    // The present trees are still to be sent, before what the viewer has missed.
-    awaits_present: bool,
+    // The trees that it means, as it was when changes were last taken in.
+    meant: Meant,
+    present: Present,
+}
+
+/// How far a viewer is that begins with the present trees. They come before what it has missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Present {
+    /// It is not known which there are.
+    Awaited,
+    /// Each is owed; some are not shown yet, or not of the same moment.
+    Owed,
+    /// What is shown stays as it is until messages are made of all that is owed.
+    Due,
+    /// There is nothing left to make, but some of it to be sent.
+    Held,
+    /// It has had them.
+    Sent,
 }
 
 /// A `get_agent_tree`.
@@ -87,7 +111,11 @@ impl TreeView {
                 updates: Updates::default(),
                 takes_patches,
                 begins_with_spawn: mode.is_none(),
-                awaits_present: mode.is_some(),
+                meant: Meant::default(),
+                present: match mode {
+                    Some(_) => Present::Awaited,
+                    None => Present::Sent,
+                },
             }),
             ..Self::default()
         })
@@ -99,13 +127,27 @@ impl TreeView {
     }
 
     fn awaits_present(&self) -> bool {
+        self.present() != Present::Sent
+    }
+
+    // Whether it waits for what is shown to be complete and of one moment.
+    fn awaits_moment(&self) -> bool {
+        matches!(self.present(), Present::Awaited | Present::Owed)
+    }
+
+    // Whether what is shown has to stay as it is.
+    fn needs_moment(&self) -> bool {
+        self.present() == Present::Due
+    }
+
+    fn present(&self) -> Present {
         let watching = self.watching.as_ref();
-        watching.is_some_and(|watching| watching.awaits_present)
+        watching.map_or(Present::Sent, |watching| watching.present)
     }
 
     // Whether it waits for the user's forest as it is.
     fn needs_forest(&self) -> bool {
-        self.awaits_present() || !self.questions.is_empty()
+        self.awaits_moment() || !self.questions.is_empty()
     }
 
     fn is_over(&self) -> bool {
@@ -253,9 +295,15 @@ impl Hub {
         }
     }
 
-    /// Whether a viewer that is behind is to be sent trees before.
+    /// Whether a viewer is to be sent trees before anything of its streams that it has missed.
     pub(super) fn awaits_trees(&self, key: Key) -> bool {
         self.tree_view(key).is_some_and(TreeView::comes_first)
+    }
+
+    /// Whether a viewer begins with trees that come before what is live on this stream, its user's.
+    pub(super) fn begins_with_trees(&self, key: Key, slot: StreamSlot) -> bool {
+        let begins = self.tree_view(key).is_some_and(TreeView::awaits_present);
+        begins && self.watched_by(key) == Some(slot)
     }
 
     fn tree_view(&self, key: Key) -> Option<&TreeView> {

@@ -70,6 +70,8 @@ pub struct Viewer {
     // What it asked for of trees, and what it was told of them.
     tree: Option<TreeMode>,
     screen: Screen,
+    // Of the first of them.
+    present_seq: Option<u64>,
     is_narrowed: bool,
 }
 
@@ -165,6 +167,7 @@ impl Viewer {
             reader: FrameReader::new(RESPONSE, wishes.takes_deflated),
             tree: wishes.tree,
             screen: Screen::default(),
+            present_seq: None,
             is_narrowed: !wishes.sessions.is_empty(),
         }
     }
@@ -343,12 +346,17 @@ impl Viewer {
         }
     }
 
-    fn handle_tree(&mut self, data: &Value) -> Told {
+    fn takes_trees(&self) -> bool {
         let is_default = self.tree.is_none() && self.dialect == Dialect::Keen;
-        expect(
-            is_default || matches!(self.tree, Some(TreeMode::Full | TreeMode::Patch)),
-            "a tree for one who wants none",
-        )?;
+        is_default || self.begins_with_trees()
+    }
+
+    fn begins_with_trees(&self) -> bool {
+        matches!(self.tree, Some(TreeMode::Full | TreeMode::Patch))
+    }
+
+    fn handle_tree(&mut self, data: &Value) -> Told {
+        expect(self.takes_trees(), "a tree for one who wants none")?;
         expect(self.is_established, "a tree before connection_established")?;
         let at_seq = self.screen.see(data)?;
         // It follows every event up to there; before what was missed the present trees come.
@@ -359,6 +367,12 @@ impl Viewer {
             return Ok(());
         }
         let mut marks = self.marks.get(&own).into_iter().flatten();
+        // Nor does anything that came meanwhile go ahead of those.
+        let is_first = !marks.clone().any(|mark| matches!(mark, Mark::Event { .. }));
+        let is_present = self.begins_with_trees() && is_first;
+        if is_present && *self.present_seq.get_or_insert(at_seq) == at_seq {
+            return Ok(());
+        }
         let place = marks.next_back().map(|mark| match mark {
             Mark::Add { at: seq, .. }
             | Mark::Begin { after: seq, .. }

@@ -464,10 +464,8 @@ fn check_trees(world: &World, sessions: &[&str], omitted: usize) -> Vec<Value> {
         .map(|session| world.rig.id(session))
         .collect();
     let mut out = Vec::new();
-    assert_eq!(
-        encode_trees(&world.rig.forest, &tops, Dialect::Observatory, &mut out),
-        omitted
-    );
+    let count = encode_trees(&world.rig.forest, &tops, Dialect::Observatory, &mut out);
+    assert_eq!(tops.len() - count, omitted);
     assert!(out.len() <= TREE_BYTES_MAX);
     let trees: Vec<Value> = serde_json::from_slice(&out).unwrap();
     assert_eq!(trees.len() + omitted, tops.len());
@@ -501,9 +499,30 @@ fn trees_without_room_for_their_roots_are_counted() {
         .iter()
         .map(|session| world.rig.id(session))
         .collect();
-    let omitted = encode_trees(&world.rig.forest, &tops, Dialect::Keen, &mut Vec::new());
+    let count = encode_trees(&world.rig.forest, &tops, Dialect::Keen, &mut Vec::new());
+    let omitted = tops.len() - count;
     assert!((300..600).contains(&omitted), "{omitted}");
     check_trees(&world, &sessions, omitted);
+}
+
+#[test]
+fn as_many_sessions_are_named_as_a_tree_has_bytes() {
+    let mut world = World::new();
+    let check = |world: &World, sessions: &[String], expected: usize| {
+        let nodes: Vec<_> = sessions.iter().map(|it| world.rig.id(it)).collect();
+        let mut out = Vec::new();
+        encode_sessions(&world.rig.forest, &nodes, &mut out);
+        assert!(out.len() <= TREE_BYTES_MAX);
+        let named: Vec<String> = serde_json::from_slice(&out).unwrap();
+        assert_eq!(named, sessions[..expected]);
+    };
+    check(&world, &[], 0);
+    let sessions: Vec<String> = (0..2_500).map(|n| format!("{n:0>120}")).collect();
+    for session in &sessions {
+        world.progress(session, 0, 1.0);
+    }
+    check(&world, &sessions[..9], 9);
+    check(&world, &sessions, (TREE_BYTES_MAX - 2) / 123);
 }
 
 #[test]

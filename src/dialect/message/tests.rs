@@ -144,21 +144,22 @@ fn trees_stand_as_they_were_written() {
         &ServerMessage::AgentTree {
             id: Some(&text_id("t")),
             trees: br#"[{"session_id":"a"}]"#,
-            trees_omitted: 0,
             at_seq: Seq(7),
         },
         "agent_tree",
         r#"{"trees":[{"session_id":"a"}],"at_seq":7,"id":"t"}"#,
     );
     check(
-        &ServerMessage::AgentTree {
-            id: None,
-            trees: b"[]",
-            trees_omitted: 3,
-            at_seq: Seq(7),
+        &ServerMessage::TreesOmitted {
+            id: Some(&text_id("t")),
+            count: 2,
+            sessions: br#"["b","c"]"#,
         },
-        "agent_tree",
-        r#"{"trees":[],"trees_omitted":3,"at_seq":7}"#,
+        "server_error",
+        concat!(
+            r#"{"code":"TREES_OMITTED","message":"2 trees found no room in the answer: "#,
+            r#"ask for each by its session","details":{"count":2,"sessions":["b","c"]},"id":"t"}"#,
+        ),
     );
     check(
         &ServerMessage::AgentTreeUpdate {

@@ -1,5 +1,5 @@
 //! Frames that are made for a viewer and wait until it may be sent them: for the event log to keep
-//! what they tell of, and for room. They show one moment together, so they are made together.
+//! what they tell of, and for room. They show one moment together, whenever they are sent.
 
 use std::rc::Rc;
 

@@ -49,17 +49,21 @@ impl Frames {
         self.bytes >= self.bytes_max
     }
 
-    /// The frame of an `agent_tree_update` that brings a tree as it is shown.
+    /// The frame of an `agent_tree_update` that brings a tree as it is shown. `None`: it is not among
+    /// those that were made, which are enough.
     pub fn update(
         &mut self,
         shown: &Shown,
         variant: Variant,
         (content, at_seq): (Content, Seq),
         encoder: &mut Encoder,
-    ) -> Rc<[u8]> {
+    ) -> Option<Rc<[u8]>> {
         let key = (shown.root(), variant, content, at_seq);
         if let Some(frame) = self.shared.get(&key) {
-            return Rc::clone(frame);
+            return Some(Rc::clone(frame));
+        }
+        if self.are_enough() {
+            return None;
         }
         let dialect = variant.dialect();
         let mut data = Vec::new();
@@ -72,7 +76,7 @@ impl Frames {
         let message = ServerMessage::AgentTreeUpdate { data: &data };
         let frame = self.frame(variant, &message, encoder);
         self.shared.insert(key, Rc::clone(&frame));
-        frame
+        Some(frame)
     }
 
     /// The frame of a message for one viewer.

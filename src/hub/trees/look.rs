@@ -1,10 +1,10 @@
 //! A look at one user's trees: changes are taken in, and each viewer is sent what it may be sent.
 
-use std::cmp::Reverse;
+use std::rc::Rc;
 
 use compact_str::CompactString;
 
-use crate::agents::{Content, Forest, NodeId, Sent, StreamState, encode_removed, encode_trees};
+use crate::agents::{Content, Forest, GoneRoot, Sent, StreamState, encode_removed};
 use crate::dialect::ServerMessage;
 use crate::event::Seq;
 use crate::hub::keyed::Key;
@@ -15,22 +15,32 @@ use crate::limits::TREE_BYTES_PER_TURN;
 
 use super::frames::Frames;
 use super::updates::Due;
-use super::watch::{Meant, Watch};
-use super::{Question, TreeView, Watching};
+use super::watch::Watch;
+use super::{Present, TreeView, Watching};
 
 /// One look.
-struct Look {
-    now: Now,
-    slot: StreamSlot,
-    // The user's stream is handed out up to here.
-    head: Seq,
-    frames: Frames,
+pub(super) struct Look {
+    pub now: Now,
+    pub slot: StreamSlot,
+    /// The user's stream is handed out up to here.
+    pub head: Seq,
+    pub frames: Frames,
     // When the next one is due.
     next_ms: Option<u64>,
 }
 
+/// What came of making one message of those that are due.
+enum Made {
+    Frame,
+    /// It is made at a later look.
+    Later,
+    /// None is due.
+    Nothing,
+}
+
 impl Look {
-    fn again(&mut self, at_ms: u64) {
+    /// Another one is due by then.
+    pub fn again(&mut self, at_ms: u64) {
         self.next_ms = self.next_ms.into_iter().chain([at_ms]).min();
     }
 }
@@ -71,7 +81,7 @@ impl Hub {
         }
     }
 
-    // Returns how many bytes of frames it made.
+    // Returns how many bytes of trees and of frames it made.
     fn look_at_trees(
         &mut self,
         now: Now,
@@ -79,17 +89,21 @@ impl Hub {
         mut watch: Watch,
         bytes_max: usize,
     ) -> usize {
-        self.check_forest(now, slot, &mut watch);
+        let shown = self.check_forest(now, slot, &mut watch, bytes_max);
         let state = self.streams.state(slot);
         let mut look = Look {
             now,
             slot,
             head: state.map_or(Seq(0), |state| state.fanned_out()),
-            frames: Frames::new(now, bytes_max),
+            frames: Frames::new(now, bytes_max.saturating_sub(shown)),
             next_ms: None,
         };
-        if watch.has_changes && self.folds.live(slot).is_some() {
+        let is_live = self.folds.live(slot).is_some();
+        if is_live && watch.has_changes {
             look.again(watch.next_check_ms());
+        }
+        if is_live && !watch.showing.is_complete() {
+            look.again(now.ms());
         }
         let forest = self.folds.live(slot).and_then(StreamState::forest);
         if let Some(ends_ms) = forest.and_then(Forest::next_eviction_ms) {
@@ -111,43 +125,60 @@ impl Hub {
         }
         let counters = &self.stats.counters;
         counters.agent_tree_messages_made.add(look.frames.made());
-        look.frames.bytes()
+        shown + look.frames.bytes()
     }
 
-    // Takes in what has changed in the user's forest, where it is time or somebody waits for it.
-    fn check_forest(&mut self, now: Now, slot: StreamSlot, watch: &mut Watch) {
-        let mut views = watch.viewers.iter().filter_map(|key| self.tree_view(*key));
-        let is_needed = views.any(TreeView::needs_forest);
+    // Takes in what has changed in the user's forest, where it is time or somebody waits for it. Returns
+    // how many bytes of trees were made for that.
+    fn check_forest(
+        &mut self,
+        now: Now,
+        slot: StreamSlot,
+        watch: &mut Watch,
+        bytes_max: usize,
+    ) -> usize {
+        let is_needed = self.has_view(watch, TreeView::needs_forest);
         self.hold_forest(slot, watch, is_needed);
+        if self.has_view(watch, TreeView::needs_moment) {
+            return 0;
+        }
+        let awaits_moment = self.has_view(watch, TreeView::awaits_moment);
         let Some(state) = self.folds.live_mut(slot) else {
-            return;
+            return 0;
         };
         let at_seq = state.at();
         let Some(forest) = state.forest_mut() else {
-            return;
+            return 0;
         };
         // The next event would do so first, whenever it comes.
         let evicted = forest.evict(now.wall_ms);
         watch.has_changes |= evicted > 0;
         let counters = &self.stats.counters;
         counters.agent_trees_evicted.add(evicted.into());
-        if !watch.has_changes {
+        watch.begin_anew(now, forest, &mut self.peers);
+        let is_awaited = awaits_moment || !watch.showing.is_complete();
+        let mut made = 0;
+        if !watch.has_changes || is_awaited || now.ms() >= watch.next_check_ms() {
             watch.at_seq = at_seq;
-        } else if is_needed || now.ms() >= watch.next_check_ms() {
-            watch.at_seq = at_seq;
-            let changes = forest.take_changes();
-            watch.follow(now, forest, &changes, &mut self.peers);
-        }
-        if is_needed {
-            watch.note_present(now, forest, &mut self.peers);
+            if watch.has_changes {
+                let changes = forest.take_changes();
+                watch.follow(now, forest, &changes, &mut self.peers);
+            }
+            made = watch.show_present(now, forest, bytes_max, &mut self.peers);
         }
         self.hold_forest(slot, watch, is_needed);
+        made
+    }
+
+    fn has_view(&self, watch: &Watch, is_it: impl Fn(&TreeView) -> bool) -> bool {
+        let mut views = watch.viewers.iter().filter_map(|key| self.tree_view(*key));
+        views.any(is_it)
     }
 
     // A forest of which something is shown, or waited for, is not let go of.
     fn hold_forest(&mut self, slot: StreamSlot, watch: &mut Watch, is_needed: bool) {
         let is_unread = watch.has_changes && self.folds.live(slot).is_some();
-        let is_held = is_needed || is_unread || !watch.shown.is_empty();
+        let is_held = is_needed || is_unread || !watch.showing.is_empty();
         match (watch.is_held, is_held) {
             (false, true) => {
                 self.hold_fold(slot);
@@ -161,19 +192,21 @@ impl Hub {
     // Sends one viewer what it may be sent.
     fn serve_trees(&mut self, key: Key, watch: &Watch, look: &mut Look) {
         let comes_first = self.awaits_trees(key);
-        if self.release_trees(key, look)
-            && self.present_trees(key, watch, look)
-            && self.answer_for_trees(key, look)
-        {
-            self.send_changes(key, watch, look);
+        // Whether or not the viewer takes them: what is shown stays as it is for as long as this takes.
+        let is_begun = self.make_present(key, watch, look);
+        if self.release_trees(key, look) && is_begun {
+            self.end_present(key);
+            if self.answer_for_trees(key, look) {
+                self.send_changes(key, watch, look);
+            }
         }
         if comes_first && !self.awaits_trees(key) {
             self.wake(key);
         }
     }
 
-    // Sends what is held for a viewer. `false`: some of it has to wait.
-    fn release_trees(&mut self, key: Key, look: &Look) -> bool {
+    /// Sends what is held for a viewer. `false`: some of it has to wait.
+    pub(super) fn release_trees(&mut self, key: Key, look: &Look) -> bool {
         let foreign_bytes = self.foreign_outbox_bytes;
         let release = self.peers.release_held(key, look.head, foreign_bytes);
         if let Release::AwaitsLog(seq) = release {
@@ -182,30 +215,38 @@ impl Hub {
         release == Release::Done
     }
 
-    // Makes all present trees for a viewer that begins with them. `false`: some have to wait.
-    fn present_trees(&mut self, key: Key, watch: &Watch, look: &mut Look) -> bool {
-        let is_live = self.folds.live(look.slot).is_some();
-        match self.watching_mut(key) {
-            Some(watching) if watching.awaits_present && is_live => watching.awaits_present = false,
-            watching => return watching.is_none_or(|watching| !watching.awaits_present),
+    // Makes the present trees for a viewer that begins with them. `false`: some have to wait.
+    fn make_present(&mut self, key: Key, watch: &Watch, look: &mut Look) -> bool {
+        let present = self.tree_view(key).map(TreeView::present);
+        match present {
+            None | Some(Present::Held | Present::Sent) => return true,
+            Some(Present::Awaited | Present::Owed) => {
+                if self.folds.live(look.slot).is_some() {
+                    look.again(look.now.ms());
+                }
+                return false;
+            }
+            Some(Present::Due) => {}
         }
-        while self.make_due_tree(key, watch, look) {}
-        self.release_trees(key, look)
-    }
-
-    // Answers what a viewer has asked. `false`: something has to wait.
-    fn answer_for_trees(&mut self, key: Key, look: &mut Look) -> bool {
-        let has_questions = |view: &TreeView| !view.questions.is_empty();
-        while self.tree_view(key).is_some_and(has_questions) {
-            if self.folds.live(look.slot).is_none() || !self.may_make_tree(key, look) {
-                return false;
+        loop {
+            match self.make_due_tree(key, watch, look) {
+                Made::Frame => {}
+                Made::Later => return false,
+                Made::Nothing => break,
             }
-            self.make_tree_answer(key, look);
-            if !self.release_trees(key, look) {
-                return false;
-            }
+        }
+        if let Some(watching) = self.watching_mut(key) {
+            watching.present = Present::Held;
         }
         true
+    }
+
+    // Nothing is held for a viewer: where it began with the present trees, it has had them.
+    fn end_present(&mut self, key: Key) {
+        let watching = self.watching_mut(key);
+        if let Some(watching) = watching.filter(|it| it.present == Present::Held) {
+            watching.present = Present::Sent;
+        }
     }
 
     // Sends what has changed.
@@ -215,22 +256,19 @@ impl Hub {
                 return look.again(due_ms);
             }
             // It comes once the viewer has arrived at the events before it.
-            if self.catch_up_mut(key, look.slot).is_some() || !self.may_make_tree(key, look) {
+            let is_behind = self.catch_up_mut(key, look.slot).is_some();
+            if is_behind || !self.has_room_for_tree(key) {
                 return;
             }
-            self.make_due_tree(key, watch, look);
-            if !self.release_trees(key, look) {
+            let made = self.make_due_tree(key, watch, look);
+            if !matches!(made, Made::Frame) || !self.release_trees(key, look) {
                 return;
             }
         }
     }
 
-    // Whether one more message may be made for a viewer. Else it will be looked at again.
-    fn may_make_tree(&mut self, key: Key, look: &mut Look) -> bool {
-        if look.frames.are_enough() {
-            look.again(look.now.ms());
-            return false;
-        }
+    /// Whether one more message may be made for a viewer. Else it will be looked at again.
+    pub(super) fn has_room_for_tree(&mut self, key: Key) -> bool {
         let has_room = self.peers.takes_state(key, 0, self.foreign_outbox_bytes);
         if !has_room {
             self.peers.await_room(key);
@@ -238,83 +276,70 @@ impl Hub {
         has_room
     }
 
-    // Makes one message of those that are due. `false`: none is.
-    fn make_due_tree(&mut self, key: Key, watch: &Watch, look: &mut Look) -> bool {
-        let (now_ms, at_seq) = (look.now.ms(), watch.at_seq);
-        let variant = self.peers.viewer(key).map(|viewer| viewer.variant);
-        let (Some(variant), Some(watching)) = (variant, self.watching_mut(key)) else {
-            return false;
+    fn make_due_tree(&mut self, key: Key, watch: &Watch, look: &mut Look) -> Made {
+        let now_ms = look.now.ms();
+        let due = self.watching(key).and_then(|it| it.updates.due(now_ms));
+        let Some(due) = due else {
+            return Made::Nothing;
         };
-        let takes_patches = watching.takes_patches;
-        let frame = match watching.updates.due(now_ms) {
-            None => return false,
-            Some(Due::Removal(gone)) => {
-                watching.updates.handle_removal_sent(&gone.session);
-                let mut data = Vec::new();
-                encode_removed(&gone, at_seq, &mut data);
-                let message = ServerMessage::AgentTreeUpdate { data: &data };
-                look.frames
-                    .frame(variant, &message, &mut self.peers.encoder)
-            }
-            Some(Due::Update { root, base }) => {
-                let Some(shown) = watch.shown.get(&root) else {
-                    // What is owed is shown; there is nothing to say of anything else.
-                    watching.updates.handle_removal_sent(&root);
-                    return true;
-                };
-                let version = shown.version();
-                let sent = Sent { version, at_seq };
-                watching.updates.handle_sent(look.now.ms_up(), &root, sent);
-                let content = match base {
-                    Some(base) if takes_patches => Content::Patch { base },
-                    _ => Content::FullTree {
-                        since: base.map(|base| base.version),
-                    },
-                };
-                let encoder = &mut self.peers.encoder;
-                look.frames
-                    .update(shown, variant, (content, at_seq), encoder)
-            }
+        let frame = match due {
+            Due::Removal(gone) => self.make_removal(key, &gone, watch, look),
+            Due::Update { root, base } => self.make_update(key, (&root, base), watch, look),
         };
-        self.peers.hold(key, frame, at_seq);
-        true
+        let Some(frame) = frame else {
+            return Made::Later;
+        };
+        self.peers.hold(key, frame, watch.at_seq);
+        Made::Frame
     }
 
-    fn make_tree_answer(&mut self, key: Key, look: &mut Look) {
-        let Some(viewer) = self.peers.viewer_mut(key) else {
-            return;
+    fn make_removal(
+        &mut self,
+        key: Key,
+        gone: &GoneRoot,
+        watch: &Watch,
+        look: &mut Look,
+    ) -> Option<Rc<[u8]>> {
+        let variant = self.peers.viewer(key)?.variant;
+        let watching = self.watching_mut(key)?;
+        watching.updates.handle_removal_sent(&gone.session);
+        let mut data = Vec::new();
+        encode_removed(gone, watch.at_seq, &mut data);
+        let message = ServerMessage::AgentTreeUpdate { data: &data };
+        let encoder = &mut self.peers.encoder;
+        Some(look.frames.frame(variant, &message, encoder))
+    }
+
+    // `None`: the tree is not shown yet, or the look has made enough.
+    fn make_update(
+        &mut self,
+        key: Key,
+        (root, base): (&CompactString, Option<Sent>),
+        watch: &Watch,
+        look: &mut Look,
+    ) -> Option<Rc<[u8]>> {
+        let shown = watch.showing.find(root)?;
+        let variant = self.peers.viewer(key)?.variant;
+        let content = match base {
+            Some(base) if self.watching(key)?.takes_patches => Content::Patch { base },
+            _ => Content::FullTree {
+                since: base.map(|base| base.version),
+            },
         };
-        let (variant, dialect) = (viewer.variant, viewer.dialect);
-        let question = viewer
-            .trees
-            .as_mut()
-            .and_then(|view| view.questions.pop_front());
-        let Some(Question { id, session }) = question else {
-            return;
+        let encoder = &mut self.peers.encoder;
+        let update = (content, watch.at_seq);
+        let frame = look.frames.update(shown, variant, update, encoder);
+        if frame.is_none() {
+            look.again(look.now.ms());
+        }
+        let sent = Sent {
+            version: shown.version(),
+            at_seq: watch.at_seq,
         };
-        let Some((at_seq, forest)) = self
-            .folds
-            .live(look.slot)
-            .and_then(|state| Some((state.at(), state.forest()?)))
-        else {
-            return;
-        };
-        let tops = match &session {
-            Some(session) => forest.find(session).into_iter().collect(),
-            None => roots_for(&viewer.sessions, forest),
-        };
-        let mut trees = Vec::new();
-        let trees_omitted = encode_trees(forest, &tops, dialect, &mut trees);
-        let message = ServerMessage::AgentTree {
-            id: id.as_ref(),
-            trees: &trees,
-            trees_omitted,
-            at_seq,
-        };
-        let frame = look
-            .frames
-            .frame(variant, &message, &mut self.peers.encoder);
-        self.peers.hold(key, frame, at_seq);
+        let frame = frame?;
+        let watching = self.watching_mut(key)?;
+        watching.updates.handle_sent(look.now.ms_up(), root, sent);
+        Some(frame)
     }
 
     fn watching(&self, key: Key) -> Option<&Watching> {
@@ -325,21 +350,4 @@ impl Hub {
         let trees = self.peers.viewer_mut(key)?.trees.as_deref_mut()?;
         trees.watching.as_mut()
     }
-}
-
-/// The roots of the trees that a viewer means, those that began last first.
-fn roots_for(sessions: &[CompactString], forest: &Forest) -> Vec<NodeId> {
-    let meant = Meant::new(sessions, forest);
-    let roots = forest.roots().filter(|root| meant.has(*root));
-    let mut roots: Vec<NodeId> = roots.collect();
-    roots.sort_by_cached_key(|root| {
-        let node = forest.node(*root);
-        node.map(|node| {
-            (
-                Reverse(node.start_ms()),
-                CompactString::from(node.session()),
-            )
-        })
-    });
-    roots
 }

@@ -70,10 +70,22 @@ impl<S> Default for Tree<S> {
     }
 }
 
+impl<S> Tree<S> {
+    fn is_shown(&self) -> bool {
+        !matches!(self.owes, Some((_, Owes::Removal(_))))
+    }
+}
+
 impl<S: Copy> Updates<S> {
-    /// Whether the viewer is shown this tree, or will be.
+    /// Whether the viewer is shown this tree, or will be, and is not owed its end.
     pub fn shows(&self, root: &str) -> bool {
-        self.trees.contains_key(root)
+        self.trees.get(root).is_some_and(Tree::is_shown)
+    }
+
+    /// The trees of which that is so.
+    pub fn shown(&self) -> impl Iterator<Item = &CompactString> {
+        let trees = self.trees.iter().filter(|(_, tree)| tree.is_shown());
+        trees.map(|(root, _)| root)
     }
 
     /// A tree changed that the viewer is shown, or will be from now on.
@@ -141,11 +153,6 @@ impl<S: Copy> Updates<S> {
                 base: tree.base,
             },
         })
-    }
-
-    /// The trees that owe something.
-    pub fn owed(&self) -> impl Iterator<Item = &CompactString> {
-        self.owed.iter().map(|(_, root)| root)
     }
 
     /// When a message may next be sent, in milliseconds of the monotonic clock.

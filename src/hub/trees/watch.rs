@@ -1,11 +1,11 @@
 //! One user's trees as its viewers see them: what is shown of each, and what every change of the
 //! forest makes each viewer owed.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use compact_str::CompactString;
 
-use crate::agents::{Changes, Forest, Node, NodeId, Shown};
+use crate::agents::{Changes, Forest, GoneRoot, Node, NodeId};
 use crate::event::Seq;
 use crate::hub::Now;
 use crate::hub::keyed::Key;
@@ -13,15 +13,17 @@ use crate::hub::peers::Peers;
 use crate::hub::viewer::Viewer;
 use crate::limits::TREE_INTERVAL_MS;
 
-use super::Watching;
+use super::meant::Meant;
+use super::showing::Showing;
+use super::{Present, Watching};
 
-/// See the module.
+/// See the module. Invariant: each tree of which a viewer is owed an update is shown or awaited.
 #[derive(Debug)]
 pub(super) struct Watch {
     pub viewers: Vec<Key>,
-    /// By the session of its root, each tree that a viewer is shown or will be.
-    pub shown: HashMap<CompactString, Shown>,
-    /// All events up to there are in what is shown.
+    /// Each tree that a viewer is shown or will be.
+    pub showing: Showing,
+    /// All events up to there are in what is shown, and none after it.
     pub at_seq: Seq,
     /// Whether the forest may have changed since.
     pub has_changes: bool,
@@ -41,7 +43,7 @@ impl Default for Watch {
     fn default() -> Self {
         Self {
             viewers: Vec::new(),
-            shown: HashMap::new(),
+            showing: Showing::default(),
             at_seq: Seq(0),
             has_changes: true,
             is_made_anew: false,
@@ -59,77 +61,121 @@ impl Watch {
         self.checked_ms + TREE_INTERVAL_MS
     }
 
+    /// The forest may be another one than before: then whatever is there is owed whole, for nothing
+    /// that was sent says how to go on.
+    pub fn begin_anew(&mut self, now: Now, forest: &Forest, peers: &mut Peers) {
+        if !std::mem::take(&mut self.is_made_anew) {
+            return;
+        }
+        let showing = &mut self.showing;
+        showing.clear();
+        each_watching(&self.viewers, peers, |sessions, watching| {
+            watching.meant = Meant::new(sessions, forest);
+            let meant = &watching.meant;
+            let is_there = |root: &str| {
+                let node = forest.find(root);
+                node.is_some_and(|node| forest.parent(node).is_none() && meant.has(node))
+            };
+            watching.updates.note_all_new(now.ms(), is_there);
+            for root in watching.updates.shown() {
+                showing.expect(root);
+            }
+            if !watching.begins_with_spawn {
+                watching.note_present(now, forest, showing);
+            }
+        });
+    }
+
     /// Takes in what was done to the forest, all of it up to `at_seq`, and notes what viewers are owed.
     pub fn follow(&mut self, now: Now, forest: &Forest, changes: &Changes, peers: &mut Peers) {
         self.has_changes = false;
         self.checked_ms = now.ms_up();
-        if std::mem::take(&mut self.is_made_anew) {
-            self.begin_anew(now, forest, peers);
-        }
         for gone in &changes.gone {
-            self.shown.remove(&gone.session);
-            self.each_watching(peers, |_, watching| {
+            self.showing.remove(&gone.session);
+            each_watching(&self.viewers, peers, |_, watching| {
                 watching.updates.note_removed(now.ms(), gone);
             });
         }
         let spawned = self.take_spawned(forest);
-        let touched = changes.trees.iter().map(|tree| tree.root);
-        let touched: Vec<(NodeId, CompactString)> = touched
-            .filter_map(|root| Some((root, forest.node(root)?.session().into())))
-            .collect();
-        self.each_watching(peers, |sessions, watching| {
-            let meant = Meant::new(sessions, forest);
-            for (root, session) in &touched {
-                let begins = !watching.begins_with_spawn || spawned.contains(root);
-                if watching.updates.shows(session) || (begins && meant.has(*root)) {
-                    watching.updates.note_changed(now.ms(), session);
+        let (showing, at_seq) = (&mut self.showing, self.at_seq);
+        let mut is_left = false;
+        each_watching(&self.viewers, peers, |sessions, watching| {
+            if watching.present == Present::Awaited {
+                return;
+            }
+            let before = std::mem::replace(&mut watching.meant, Meant::new(sessions, forest));
+            for root in changes.trees.iter().map(|tree| tree.root) {
+                let Some(session) = forest.node(root).map(Node::session) else {
+                    continue;
+                };
+                let is_shown = watching.updates.shows(session);
+                let begins = !watching.begins_with_spawn || spawned.contains(&root);
+                if watching.meant.has(root) && (is_shown || begins) {
+                    watching.updates.note_changed(now.ms(), &session.into());
+                    // First: so that the first message of a tree, too, names the node that was touched.
+                    showing.show_unless_awaited(forest, session, at_seq);
+                } else if is_shown {
+                    let gone = before.gone(forest, root, session);
+                    watching.updates.note_removed(now.ms(), &gone);
+                    is_left = true;
                 }
             }
         });
-        // First: so that the first message of a tree, too, names the node that was touched.
-        self.show_all_owed(forest, peers);
         for tree in &changes.trees {
-            let session = forest.node(tree.root).map(Node::session);
-            if let Some(shown) = session.and_then(|session| self.shown.get_mut(session)) {
-                shown.apply(forest, tree, self.at_seq);
-            }
+            self.showing.apply(forest, tree, at_seq);
+        }
+        if is_left {
+            self.forget_unseen(peers);
         }
     }
 
-    /// Notes that viewers that begin with the present trees are owed all of them.
-    pub fn note_present(&mut self, now: Now, forest: &Forest, peers: &mut Peers) {
-        self.each_watching(peers, |sessions, watching| {
-            if watching.awaits_present {
-                watching.note_present(now, sessions, forest);
+    /// Brings viewers that begin with the present trees further, where all changes were taken in:
+    /// notes what they are owed, and begins to show what is awaited until that were `bytes_max` bytes.
+    /// Returns how many it were.
+    pub fn show_present(
+        &mut self,
+        now: Now,
+        forest: &Forest,
+        bytes_max: usize,
+        peers: &mut Peers,
+    ) -> usize {
+        let (showing, at_seq) = (&mut self.showing, self.at_seq);
+        each_watching(&self.viewers, peers, |sessions, watching| {
+            if watching.present == Present::Awaited {
+                watching.present = Present::Owed;
+                watching.meant = Meant::new(sessions, forest);
+                watching.note_present(now, forest, showing);
             }
         });
-        self.show_all_owed(forest, peers);
+        let mut bytes = 0;
+        while bytes < bytes_max
+            && let Some(root) = showing.poll_awaited()
+        {
+            bytes += showing.show(forest, &root, at_seq);
+            debug_assert!(
+                showing.find(&root).is_some(),
+                "a root that goes is awaited no longer"
+            );
+        }
+        if showing.is_complete() {
+            each_watching(&self.viewers, peers, |_, watching| {
+                if watching.present == Present::Owed {
+                    watching.present = Present::Due;
+                }
+            });
+        }
+        bytes
     }
 
     /// Forgets what is shown of trees that no viewer sees any more.
     pub fn forget_unseen(&mut self, peers: &Peers) {
-        let Self { viewers, shown, .. } = self;
-        let watching = viewers.iter().filter_map(|key| {
+        let watching = self.viewers.iter().filter_map(|key| {
             let trees = peers.viewer(*key)?.trees.as_deref()?;
             trees.watching.as_ref()
         });
         let watching: Vec<&Watching> = watching.collect();
-        shown.retain(|root, _| watching.iter().any(|it| it.updates.shows(root)));
-    }
-
-    // Nothing that was sent says how to go on: whatever is there is sent whole.
-    fn begin_anew(&mut self, now: Now, forest: &Forest, peers: &mut Peers) {
-        self.shown.clear();
-        self.each_watching(peers, |sessions, watching| {
-            let is_there = |root: &str| {
-                let node = forest.find(root);
-                node.is_some_and(|node| forest.parent(node).is_none())
-            };
-            watching.updates.note_all_new(now.ms(), is_there);
-            if !watching.begins_with_spawn {
-                watching.note_present(now, sessions, forest);
-            }
-        });
+        self.showing
+            .retain(|root| watching.iter().any(|it| it.updates.shows(root)));
     }
 
     // The present roots of trees in which agents were announced.
@@ -141,74 +187,45 @@ impl Watch {
         });
         roots.collect()
     }
-
-    // Whatever a viewer is owed is shown from now on: as it is now.
-    fn show_all_owed(&mut self, forest: &Forest, peers: &mut Peers) {
-        let Self {
-            viewers,
-            shown,
-            at_seq,
-            ..
-        } = self;
-        for key in viewers {
-            let trees = peers
-                .viewer(*key)
-                .and_then(|viewer| viewer.trees.as_deref());
-            let Some(watching) = trees.and_then(|trees| trees.watching.as_ref()) else {
-                continue;
-            };
-            for root in watching.updates.owed() {
-                if !shown.contains_key(root)
-                    && let Some(tree) = forest
-                        .find(root)
-                        .and_then(|root| Shown::new(forest, root, *at_seq))
-                {
-                    shown.insert(root.clone(), tree);
-                }
-            }
-        }
-    }
-
-    fn each_watching(
-        &self,
-        peers: &mut Peers,
-        mut act: impl FnMut(&[CompactString], &mut Watching),
-    ) {
-        for key in &self.viewers {
-            if let Some(Viewer {
-                sessions, trees, ..
-            }) = peers.viewer_mut(*key)
-                && let Some(watching) = trees.as_mut().and_then(|trees| trees.watching.as_mut())
-            {
-                act(sessions, watching);
-            }
-        }
-    }
 }
 
 impl Watching {
     // Whatever the viewer means of what is there is to be sent.
-    fn note_present(&mut self, now: Now, sessions: &[CompactString], forest: &Forest) {
-        let meant = Meant::new(sessions, forest);
-        for root in forest.roots().filter(|root| meant.has(*root)) {
+    fn note_present(&mut self, now: Now, forest: &Forest, showing: &mut Showing) {
+        for root in forest.roots().filter(|root| self.meant.has(*root)) {
             if let Some(node) = forest.node(root) {
-                self.updates.note_changed(now.ms(), &node.session().into());
+                let session = node.session().into();
+                self.updates.note_changed(now.ms(), &session);
+                showing.expect(&session);
             }
         }
     }
 }
 
-/// Which trees a viewer means: all, or those in which one of its query's sessions is.
-pub(super) struct Meant(Option<BTreeSet<NodeId>>);
-
 impl Meant {
-    pub fn new(sessions: &[CompactString], forest: &Forest) -> Self {
-        let root = |session: &CompactString| forest.root_of(forest.find(session)?);
-        let roots = || sessions.iter().filter_map(root).collect();
-        Self((!sessions.is_empty()).then(roots))
+    // Of a tree that was meant: it is not any more, and where the session is for which it was.
+    fn gone(&self, forest: &Forest, root: NodeId, session: &str) -> GoneRoot {
+        let left = self.session_in(root).and_then(|left| forest.find(left));
+        let above = left.and_then(|left| forest.node(forest.root_of(left)?));
+        GoneRoot {
+            session: session.into(),
+            moved_to: above.map(|root| root.session().into()),
+        }
     }
+}
 
-    pub fn has(&self, root: NodeId) -> bool {
-        self.0.as_ref().is_none_or(|roots| roots.contains(&root))
+fn each_watching(
+    viewers: &[Key],
+    peers: &mut Peers,
+    mut act: impl FnMut(&[CompactString], &mut Watching),
+) {
+    for key in viewers {
+        if let Some(Viewer {
+            sessions, trees, ..
+        }) = peers.viewer_mut(*key)
+            && let Some(watching) = trees.as_mut().and_then(|trees| trees.watching.as_mut())
+        {
+            act(sessions, watching);
+        }
     }
 }

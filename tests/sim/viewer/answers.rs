@@ -186,6 +186,10 @@ impl Viewer {
                 }
                 _ => return Err(format!("another outcome: {row}")),
             };
+            // What is live waits there for trees that come before, like for what was missed.
+            if stream == Stream::user(self.user) && self.begins_with_trees() {
+                self.resumed.insert(stream.clone());
+            }
             self.live.insert(stream.clone(), Rc::clone(&wanted));
             self.mark(stream, Mark::Begin { after, wanted });
         }
