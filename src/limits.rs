@@ -86,6 +86,9 @@ pub const TLS_HANDSHAKE_STEPS_PER_TURN: usize = 1;
 /// Bytes of a client's whole part in a TLS handshake; a first message is below 2 KiB. rustls alone
 /// would hold 64 KiB for each that never ends.
 pub const TLS_HANDSHAKE_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of one TLS record with its header: 2 KiB over the plaintext are for the cipher (RFC 5246,
+/// section 6.2.3).
+pub const TLS_RECORD_BYTES_MAX: usize = 5 + (16 + 2) * 1024;
 /// Bytes of plaintext sealed at a time, two records: what a slow peer may hold that is its alone.
 pub const TLS_SEAL_BYTES_MAX: usize = 32 * 1024;
 

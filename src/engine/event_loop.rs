@@ -34,6 +34,7 @@ use super::log::LogPort;
 use super::mailbox::{Inbox, Postbox};
 use super::pages::Pages;
 use super::timers::Wheel;
+use super::tls::Scratch;
 
 /// What a core sends to another, or the server to a core.
 #[derive(Debug)]
@@ -112,6 +113,7 @@ pub struct Core {
     // Bytes reserved for request bodies.
     pub(super) body_bytes: u64,
     pub(super) read_buffer: Vec<u8>,
+    pub(super) tls: Scratch,
     pub(super) inflater: Inflater,
     // Bytes that may still be read in this turn.
     pub(super) read_budget: usize,
@@ -228,6 +230,7 @@ impl Core {
             answered: VecDeque::new(),
             body_bytes: 0,
             inflater: Inflater::default(),
+            tls: Scratch::default(),
             read_buffer: vec![0; READ_BYTES_PER_TURN + HEAD_BYTES_MAX],
             doors,
             handed_to: None,

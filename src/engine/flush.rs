@@ -11,6 +11,7 @@ use crate::limits::{IOVECS_MAX, WRITE_BYTES_PER_FLUSH, WRITES_PER_FLUSH};
 
 use super::connection::{Connection, HttpState, Protocol, WebSocket};
 use super::event_loop::Core;
+use super::tls::Scratch;
 use super::transport::{Transport, Written};
 
 impl Core {
@@ -69,7 +70,7 @@ impl Core {
         else {
             return 0;
         };
-        let written = write_outbox(&mut connection.transport, found.outbox());
+        let written = write_outbox(&mut connection.transport, found.outbox(), &mut self.tls);
         let counters = &self.stats.counters;
         counters.writes.add(1);
         let Ok(written) = written else {
@@ -131,7 +132,9 @@ impl Core {
         if connection.is_blocked || http.out.is_empty() {
             return;
         }
-        let written = connection.transport.write(&http.out[http.written..]);
+        let written = connection
+            .transport
+            .write(&http.out[http.written..], &mut self.tls);
         let counters = &self.stats.counters;
         counters.writes.add(1);
         let Ok(Written { bytes, is_blocked }) = written else {
@@ -175,13 +178,17 @@ impl Core {
 
 // Most writes are of one piece: `send` then spares the kernel the vector and the file's lock, 0.7 of
 // 7.5 µs.
-fn write_outbox(transport: &mut Transport, outbox: &Outbox) -> io::Result<Written> {
+fn write_outbox(
+    transport: &mut Transport,
+    outbox: &Outbox,
+    scratch: &mut Scratch,
+) -> io::Result<Written> {
     if let Some(bytes) = outbox.only_piece() {
-        return transport.write(bytes);
+        return transport.write(bytes, scratch);
     }
     let mut slices = [IoSlice::new(&[]); IOVECS_MAX];
     let filled = outbox.io_slices(&mut slices);
-    transport.write_vectored(&slices[..filled])
+    transport.write_vectored(&slices[..filled], scratch)
 }
 
 /// How long the batches of one write took, kept until the hub's histograms can be had. Most writes

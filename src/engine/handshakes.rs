@@ -132,7 +132,7 @@ impl Core {
             return;
         };
         let was_silent = stream.is_silent();
-        let step = catch_unwind(AssertUnwindSafe(|| stream.handshake()));
+        let step = catch_unwind(AssertUnwindSafe(|| stream.handshake(&mut self.tls)));
         let Ok(step) = step else {
             self.stats.counters.panics.add(1);
             return self.fail_handshake(key, HandshakeFailure::Protocol);

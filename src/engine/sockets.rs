@@ -120,7 +120,7 @@ impl Core {
 
     // Tells a client why it is not let in, as far as the socket takes it at once; nothing was read of
     // it. Under TLS there is nobody to tell yet.
-    fn turn_away(&self, mut transport: Transport, error: AdmissionError) {
+    fn turn_away(&mut self, mut transport: Transport, error: AdmissionError) {
         let refused = super::requests::not_admitted(error);
         let index = refused.refusal.index();
         self.stats.counters.refusals.at(index).add(1);
@@ -130,7 +130,7 @@ impl Core {
         let mut out = Vec::new();
         super::answer::refuse(&mut out, &refused, Framing::default());
         // Whether it can be written or not: the socket is closed.
-        let _ = transport.write(&out);
+        let _ = transport.write(&out, &mut self.tls);
     }
 
     /// Registers a connection and sets its timer, if it speaks HTTP. `None`: the system refused.
@@ -249,7 +249,9 @@ impl Core {
     // Reads a socket once, and through TLS what strangers make of it. `None`: the stream is broken.
     fn receive(&mut self, key: Key, buffer: &mut [u8]) -> Option<Received> {
         let connection = self.connections.find_mut(key)?;
-        let received = catch_unwind(AssertUnwindSafe(|| connection.transport.read(buffer)));
+        let received = catch_unwind(AssertUnwindSafe(|| {
+            connection.transport.read(buffer, &mut self.tls)
+        }));
         let Ok(received) = received else {
             self.stats.counters.panics.add(1);
             return None;

@@ -1,39 +1,46 @@
-//! TLS above one socket: rustls' buffered connection, driven so that the engine sees plain bytes.
+//! TLS above one socket: a session without buffers, driven so that the engine sees plain bytes.
 //!
 //! What is sealed is this connection's alone, so it is kept short: plaintext is sealed only while
 //! nothing sealed waits, at most `TLS_SEAL_BYTES_MAX` at a time. The backlog of a slow peer thus
 //! stays in the frames that it shares with others. What rustls has to say while it reads (alerts,
 //! tickets, key updates) is passed on in the same call.
 //!
-//! Keeps no buffer of its own. Source: RFC 8446, RFC 5246; rustls' manual.
+//! Reads and seals in the core's `Scratch`; keeps only what the kernel did not take, and what a
+//! session keeps. Source: RFC 8446, RFC 5246; rustls' manual.
 
 pub mod certificates;
+mod session;
 
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Write};
 use std::sync::Arc;
 
-use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
+use rustls::ServerConfig;
 use thiserror::Error;
 
+pub use session::Scratch;
+use session::{Outgoing, Session};
+
 use super::transport::{Received, Rest, Socket, Written};
-use crate::limits::{TLS_HANDSHAKE_BYTES_MAX, TLS_SEAL_BYTES_MAX};
+use crate::limits::TLS_HANDSHAKE_BYTES_MAX;
 
 /// A TLS session and its socket.
 #[derive(Debug)]
 pub struct TlsStream {
     socket: Socket,
-    session: Session,
+    state: State,
+    /// What is sealed and not with the kernel.
+    sealed: Vec<u8>,
     /// Bytes that may still be read for the handshake.
     handshake_bytes_left: usize,
     /// Our half ends as soon as all that is sealed is with the kernel.
     is_ending: bool,
 }
 
-/// What rustls holds of a connection: some 8 KiB, so nothing before the peer says something.
+/// A session is some 4 KiB: nothing of it is there before the peer says something.
 #[derive(Debug)]
-enum Session {
+enum State {
     Awaited(Arc<ServerConfig>),
-    Begun(Box<ServerConnection>),
+    Begun(Box<Session>),
 }
 
 /// Where a handshake is after a step.
@@ -52,15 +59,6 @@ pub struct Terms {
     pub is_tls13: bool,
     /// The peer showed a ticket of an earlier session.
     pub is_resumed: bool,
-}
-
-impl Terms {
-    fn of(session: &ServerConnection) -> Self {
-        Self {
-            is_tls13: session.protocol_version() == Some(ProtocolVersion::TLSv1_3),
-            is_resumed: session.handshake_kind() == Some(HandshakeKind::Resumed),
-        }
-    }
 }
 
 /// Why a handshake came to nothing; always the peer's doing. The socket is to be closed.
@@ -86,7 +84,8 @@ impl TlsStream {
     pub fn new(socket: Socket, config: Arc<ServerConfig>) -> Self {
         Self {
             socket,
-            session: Session::Awaited(config),
+            state: State::Awaited(config),
+            sealed: Vec::new(),
             handshake_bytes_left: TLS_HANDSHAKE_BYTES_MAX,
             is_ending: false,
         }
@@ -94,9 +93,9 @@ impl TlsStream {
 
     /// Whether `handshake` is to be called.
     pub fn is_handshaking(&self) -> bool {
-        match &self.session {
-            Session::Awaited(_) => true,
-            Session::Begun(session) => session.is_handshaking(),
+        match &self.state {
+            State::Awaited(_) => true,
+            State::Begun(session) => session.is_handshaking(),
         }
     }
 
@@ -107,10 +106,7 @@ impl TlsStream {
 
     /// Whether sealed bytes wait for the kernel.
     pub fn wants_write(&self) -> bool {
-        match &self.session {
-            Session::Awaited(_) => false,
-            Session::Begun(session) => session.wants_write(),
-        }
+        !self.sealed.is_empty()
     }
 
     /// The socket alone.
@@ -124,55 +120,55 @@ impl TlsStream {
 
     /// Goes on with the handshake, up to our next answer: one step costs at most one key exchange
     /// with its signature. An error ends it.
-    pub fn handshake(&mut self) -> Result<Handshake, HandshakeError> {
+    pub fn handshake(&mut self, scratch: &mut Scratch) -> Result<Handshake, HandshakeError> {
         self.begin()?;
-        let mut intake = Intake::new(self.handshake_bytes_left);
         loop {
-            match self.take_sealed(&mut intake) {
-                Ok(None) if intake.left == 0 => return Err(HandshakeError::TooLong),
-                Ok(None) => return Ok(Handshake::Unfinished(intake.rest)),
-                Ok(Some(0)) | Err(_) => return Err(HandshakeError::Gone),
-                Ok(Some(_)) => {}
+            let room = self.handshake_bytes_left;
+            if room == 0 {
+                return Err(HandshakeError::TooLong);
+            }
+            let (taken, rest) = self
+                .receive(room, scratch)
+                .map_err(|_| HandshakeError::Gone)?;
+            if taken == 0 && rest == Rest::End {
+                return Err(HandshakeError::Gone);
             }
             let is_first = self.is_silent();
-            self.handshake_bytes_left = intake.left;
+            self.handshake_bytes_left -= taken;
             // No type of record is a letter, and HTTP's methods begin with one.
-            if is_first && intake.first.is_some_and(|byte| byte.is_ascii_uppercase()) {
+            if is_first && taken > 0 && scratch.first_byte().is_ascii_uppercase() {
                 return Err(HandshakeError::PlainHttp);
             }
-            let Session::Begun(session) = &mut self.session else {
-                return Err(HandshakeError::Gone);
-            };
-            let outcome = session.process_new_packets().map(|_| ());
-            let terms = (!session.is_handshaking()).then(|| Terms::of(session));
-            let has_answered = session.wants_write();
-            let flushed = self.flush();
-            outcome?;
-            flushed.map_err(|_| HandshakeError::Gone)?;
-            if let Some(terms) = terms {
-                return Ok(Handshake::Finished(terms));
+            let opened = self.open(taken, scratch, &mut []);
+            let has_answered = !scratch.outgoing.is_empty();
+            let passed_on = self.pass_on(&mut scratch.outgoing);
+            opened?;
+            passed_on.map_err(|_| HandshakeError::Gone)?;
+            if let State::Begun(session) = &self.state
+                && !session.is_handshaking()
+            {
+                return Ok(Handshake::Finished(session.terms()));
             }
-            if has_answered {
-                return Ok(Handshake::Unfinished(intake.rest));
+            if has_answered || rest != Rest::More {
+                return Ok(Handshake::Unfinished(rest));
             }
         }
     }
 
     // The peer has something to say. Errors: the system has no randomness.
     fn begin(&mut self) -> Result<(), rustls::Error> {
-        if let Session::Awaited(config) = &self.session {
-            let mut session = ServerConnection::new(Arc::clone(config))?;
-            session.set_buffer_limit(Some(TLS_SEAL_BYTES_MAX));
-            self.session = Session::Begun(Box::new(session));
+        if let State::Awaited(config) = &self.state {
+            let session = Session::new(Arc::clone(config))?;
+            self.state = State::Begun(Box::new(session));
         }
         Ok(())
     }
 
     // Errors: nobody has said anything yet.
-    fn begun(&mut self) -> io::Result<(&mut ServerConnection, &mut Socket)> {
-        match &mut self.session {
-            Session::Awaited(_) => Err(ErrorKind::NotConnected.into()),
-            Session::Begun(session) => Ok((session, &mut self.socket)),
+    fn session(&mut self) -> io::Result<&mut Session> {
+        match &mut self.state {
+            State::Awaited(_) => Err(ErrorKind::NotConnected.into()),
+            State::Begun(session) => Ok(session),
         }
     }
 
@@ -180,63 +176,68 @@ impl TlsStream {
     /// bytes as `buf` has room for, whatever they turn out to be. An end without a goodbye
     /// (`close_notify`) is an end like any other: what matters has its own ends inside.
     /// Errors: the stream is broken; the peer was told why.
-    pub fn read(&mut self, buf: &mut [u8]) -> io::Result<Received> {
-        let mut intake = Intake::new(buf.len());
-        let mut bytes = 0;
-        let rest = loop {
-            bytes += self.take_plain(&mut buf[bytes..])?;
-            if bytes == buf.len() {
-                break Rest::More;
-            }
-            match self.take_sealed(&mut intake)? {
-                None => break intake.rest,
-                Some(0) => break Rest::End,
-                Some(_) => self.process()?,
-            }
+    pub fn read(&mut self, buf: &mut [u8], scratch: &mut Scratch) -> io::Result<Received> {
+        let session = self.session()?;
+        let unread = session.take_unread(buf);
+        let buf = &mut buf[unread..];
+        let mut received = Received {
+            bytes: unread,
+            ..Received::NONE
         };
-        let taken = buf.len() - intake.left;
-        Ok(Received { bytes, taken, rest })
-    }
-
-    // Bytes of the socket that rustls has now. 0: the end, or the peer's goodbye. `None`: the socket has
-    // no more, or the budget is used up.
-    fn take_sealed(&mut self, intake: &mut Intake) -> io::Result<Option<usize>> {
-        let (session, socket) = self.begun()?;
-        match session.read_tls(&mut Source(socket, intake)) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
-            outcome => outcome.map(Some),
+        if session.has_unread() || buf.is_empty() {
+            return Ok(received);
         }
-    }
-
-    fn take_plain(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self.begun()?.0.reader().read(buf) {
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::UnexpectedEof | ErrorKind::WouldBlock
-                ) =>
-            {
-                Ok(0)
-            }
-            outcome => outcome,
+        if session.has_ended() {
+            received.rest = Rest::End;
+            return Ok(received);
         }
+        (received.taken, received.rest) = self.receive(buf.len(), scratch)?;
+        let opened = self.open(received.taken, scratch, buf);
+        let passed_on = self.pass_on(&mut scratch.outgoing);
+        received.bytes += opened.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+        passed_on?;
+        let session = self.session()?;
+        if session.has_unread() {
+            received.rest = Rest::More;
+        } else if session.has_ended() {
+            received.rest = Rest::End;
+        }
+        Ok(received)
     }
 
-    fn process(&mut self) -> io::Result<()> {
-        let outcome = self.begun()?.0.process_new_packets().map(|_| ());
-        let flushed = self.flush();
-        outcome.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
-        flushed
+    // Bytes of the socket, behind the room for those that came before.
+    fn receive(&mut self, room: usize, scratch: &mut Scratch) -> io::Result<(usize, Rest)> {
+        let begun = self.session()?.partial_bytes();
+        let (incoming, _) = scratch.split(begun + room);
+        self.socket.receive(&mut incoming[begun..])
+    }
+
+    // Opens what came. Errors: the peer's; it is to be told why.
+    fn open(
+        &mut self,
+        taken: usize,
+        scratch: &mut Scratch,
+        buf: &mut [u8],
+    ) -> Result<usize, rustls::Error> {
+        let State::Begun(session) = &mut self.state else {
+            return Ok(0);
+        };
+        let (incoming, outgoing) = scratch.split(session.partial_bytes() + taken);
+        session.open(incoming, outgoing, buf)
     }
 
     /// Seals some of the pieces, many small ones in one record, and passes them on. What is sealed
     /// counts as taken. Errors: the stream is broken.
-    pub fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Written> {
+    pub fn write_vectored(
+        &mut self,
+        slices: &[IoSlice<'_>],
+        scratch: &mut Scratch,
+    ) -> io::Result<Written> {
         self.flush()?;
         let mut bytes = 0;
         if !self.wants_write() {
-            bytes = self.begun()?.0.writer().write_vectored(slices)?;
-            self.flush()?;
+            bytes = self.session()?.seal(slices, scratch);
+            self.pass_on(&mut scratch.outgoing)?;
         }
         let is_blocked = self.wants_write();
         let has_offer = slices.iter().any(|slice| !slice.is_empty());
@@ -247,17 +248,26 @@ impl TlsStream {
         Ok(Written { bytes, is_blocked })
     }
 
+    // Gives the kernel what was sealed just now, and keeps what it does not take.
+    fn pass_on(&mut self, outgoing: &mut Outgoing) -> io::Result<()> {
+        let mut rest = outgoing.take_bytes();
+        if !self.wants_write() {
+            let sent = send(&mut self.socket, rest)?;
+            rest = &rest[sent..];
+        }
+        self.sealed.extend_from_slice(rest);
+        Ok(())
+    }
+
     /// Passes on what is sealed, up to what the kernel takes. Errors: the stream is broken.
     pub fn flush(&mut self) -> io::Result<()> {
-        while self.wants_write() {
-            let (session, socket) = self.begun()?;
-            match session.write_tls(socket) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
+        if self.wants_write() {
+            let sent = send(&mut self.socket, &self.sealed)?;
+            self.sealed.drain(..sent);
+            if self.wants_write() {
+                return Ok(());
             }
+            self.sealed = Vec::new();
         }
         if std::mem::take(&mut self.is_ending) {
             self.socket.shutdown_write()?;
@@ -275,51 +285,29 @@ impl TlsStream {
     /// Says goodbye and ends our half behind it, once the kernel has taken all of it.
     /// Errors: the system's; a peer that is gone is no error.
     pub fn shutdown_write(&mut self) -> io::Result<()> {
-        if let Session::Begun(session) = &mut self.session {
-            session.send_close_notify();
+        if let State::Begun(session) = &mut self.state {
+            let mut outgoing = Outgoing::default();
+            session.say_goodbye(&mut outgoing);
+            self.sealed.extend_from_slice(outgoing.take_bytes());
         }
         self.is_ending = true;
         self.flush()
     }
 }
 
-/// What one call may still read of a socket, and what the socket said last.
-struct Intake {
-    left: usize,
-    rest: Rest,
-    /// The first byte that came.
-    first: Option<u8>,
-}
-
-impl Intake {
-    fn new(left: usize) -> Self {
-        Self {
-            left,
-            rest: Rest::More,
-            first: None,
+// Writes until the kernel is full or all is there. Returns how many bytes it took.
+fn send(socket: &mut Socket, bytes: &[u8]) -> io::Result<usize> {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        match socket.write(&bytes[sent..]) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => sent += written,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
         }
     }
-}
-
-/// A socket as rustls reads it: within an intake, and no more once it gave less than was asked for.
-struct Source<'a>(&'a mut Socket, &'a mut Intake);
-
-impl Read for Source<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let Self(socket, intake) = self;
-        let room = buf.len().min(intake.left);
-        if intake.rest != Rest::More || room == 0 {
-            return Err(ErrorKind::WouldBlock.into());
-        }
-        let (read, rest) = socket.receive(&mut buf[..room])?;
-        intake.rest = rest;
-        intake.left -= read;
-        intake.first = intake.first.or(buf[..read].first().copied());
-        match rest {
-            Rest::Nothing => Err(ErrorKind::WouldBlock.into()),
-            _ => Ok(read),
-        }
-    }
+    Ok(sent)
 }
 
 #[cfg(test)]

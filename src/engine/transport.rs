@@ -13,7 +13,7 @@ use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
-use super::tls::TlsStream;
+use super::tls::{Scratch, TlsStream};
 
 /// What a connection reads and writes.
 #[derive(Debug)]
@@ -121,7 +121,7 @@ impl Transport {
     }
 
     /// Reads into `buf`, which is not empty. Errors: the stream is broken.
-    pub fn read(&mut self, buf: &mut [u8]) -> io::Result<Received> {
+    pub fn read(&mut self, buf: &mut [u8], scratch: &mut Scratch) -> io::Result<Received> {
         match self {
             Self::Plain(socket) => {
                 let (bytes, rest) = socket.receive(buf)?;
@@ -131,26 +131,30 @@ impl Transport {
                     rest,
                 })
             }
-            Self::Tls(stream) => stream.read(buf),
+            Self::Tls(stream) => stream.read(buf, scratch),
         }
     }
 
     /// Writes one piece. Errors: the stream is broken.
-    pub fn write(&mut self, buf: &[u8]) -> io::Result<Written> {
+    pub fn write(&mut self, buf: &[u8], scratch: &mut Scratch) -> io::Result<Written> {
         match self {
             Self::Plain(socket) => offer(buf.len(), || socket.write(buf)),
-            Self::Tls(stream) => stream.write_vectored(&[IoSlice::new(buf)]),
+            Self::Tls(stream) => stream.write_vectored(&[IoSlice::new(buf)], scratch),
         }
     }
 
     /// Writes pieces in order. Errors: the stream is broken.
-    pub fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Written> {
+    pub fn write_vectored(
+        &mut self,
+        slices: &[IoSlice<'_>],
+        scratch: &mut Scratch,
+    ) -> io::Result<Written> {
         match self {
             Self::Plain(socket) => {
                 let offered = slices.iter().map(|slice| slice.len()).sum();
                 offer(offered, || socket.write_vectored(slices))
             }
-            Self::Tls(stream) => stream.write_vectored(slices),
+            Self::Tls(stream) => stream.write_vectored(slices, scratch),
         }
     }
 

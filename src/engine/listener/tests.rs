@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll};
 use socket2::SockRef;
 
+use super::super::tls::Scratch;
 use super::*;
 use crate::engine::transport::Rest;
 
@@ -93,10 +94,14 @@ fn an_accepted_connection_has_its_options_and_carries_bytes() {
     );
     assert!(socket.nonblocking().unwrap());
 
-    let received = transport.read(&mut [0; 8]).unwrap();
+    let received = transport
+        .read(&mut [0; 8], &mut Scratch::default())
+        .unwrap();
     assert_eq!((received.bytes, received.rest), (0, Rest::Nothing));
     let slices = [io::IoSlice::new(b"two "), io::IoSlice::new(b"slices")];
-    let written = transport.write_vectored(&slices).unwrap();
+    let written = transport
+        .write_vectored(&slices, &mut Scratch::default())
+        .unwrap();
     assert_eq!((written.bytes, written.is_blocked), (10, false));
     transport.shutdown_write().unwrap();
     let mut received = String::new();
@@ -142,7 +147,13 @@ fn a_unix_socket_replaces_a_stale_file_and_leaves_none() {
     };
     client.write_all(b"hello").unwrap();
     let mut buf = [0; 8];
-    assert_eq!(transport.read(&mut buf).unwrap().bytes, 5);
+    assert_eq!(
+        transport
+            .read(&mut buf, &mut Scratch::default())
+            .unwrap()
+            .bytes,
+        5
+    );
 
     let error = bind(std::slice::from_ref(&address), 1).unwrap_err();
     assert!(matches!(error, BindError::InUse(_)), "{error}");

@@ -1,20 +1,22 @@
 #![allow(clippy::unwrap_used)]
 
+use std::io::Read;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConnection, SupportedProtocolVersion};
+use rustls::{ClientConnection, ProtocolVersion, SupportedProtocolVersion};
 
 use super::certificates::{Certificates, read_pair, server_config};
 use super::*;
-use crate::limits::READ_BYTES_PER_TURN;
+use crate::limits::{READ_BYTES_PER_TURN, TLS_SEAL_BYTES_MAX};
 
 /// A stream, the client at the other end of its socket, and what the client heard.
 struct Rig {
     server: TlsStream,
+    scratch: Scratch,
     client: ClientConnection,
     wire: UnixStream,
     heard: Vec<u8>,
@@ -34,6 +36,7 @@ impl Rig {
         let socket = Socket::Unix(mio::net::UnixStream::from_std(own));
         Self {
             server: TlsStream::new(socket, Arc::clone(&CONFIG)),
+            scratch: Scratch::default(),
             client: test_pair::client(version),
             wire,
             heard: Vec::new(),
@@ -64,7 +67,7 @@ impl Rig {
                     read.extend(self.read());
                     continue;
                 }
-                match self.server.handshake().unwrap() {
+                match self.server.handshake(&mut self.scratch).unwrap() {
                     Handshake::Finished(agreed) => {
                         terms = Some(agreed);
                         read.extend(self.read());
@@ -118,7 +121,7 @@ impl Rig {
     fn read(&mut self) -> Vec<u8> {
         let (mut read, mut buf) = (Vec::new(), [0; 4096]);
         loop {
-            let received = self.server.read(&mut buf).unwrap();
+            let received = self.server.read(&mut buf, &mut self.scratch).unwrap();
             read.extend_from_slice(&buf[..received.bytes]);
             if received.rest != Rest::More {
                 return read;
@@ -127,7 +130,9 @@ impl Rig {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Written {
-        self.server.write_vectored(&[IoSlice::new(bytes)]).unwrap()
+        self.server
+            .write_vectored(&[IoSlice::new(bytes)], &mut self.scratch)
+            .unwrap()
     }
 
     /// Writes pieces of this length until the kernel is full. Returns what was taken.
@@ -175,6 +180,41 @@ fn a_handshake_byte_by_byte_takes_no_longer_than_its_bytes() {
 }
 
 #[test]
+fn a_first_message_in_many_records_is_the_same() {
+    let mut rig = Rig::new(&TLS13);
+    let first = rig.said();
+    let (header, message) = first.split_at(5);
+    for part in message.chunks(50) {
+        let mut record = header[..3].to_vec();
+        record.extend(u16::try_from(part.len()).unwrap().to_be_bytes());
+        record.extend(part);
+        rig.wire.write_all(&record).unwrap();
+        rig.server.handshake(&mut rig.scratch).unwrap();
+    }
+    rig.listen();
+    let (terms, read) = rig.shake(&|said| vec![said]);
+    assert!(terms.is_tls13);
+    assert_eq!(read, b"");
+}
+
+#[test]
+fn who_keeps_others_waiting_shares_their_room() {
+    let (mut one, mut two) = (Rig::open(), Rig::open());
+    let (first, second) = (one.seal(b"of one"), two.seal(b"of the other"));
+    one.wire.write_all(&first[..9]).unwrap();
+    assert_eq!(one.read(), b"");
+    std::mem::swap(&mut one.scratch, &mut two.scratch);
+    two.wire.write_all(&second).unwrap();
+    assert_eq!(two.read(), b"of the other");
+    one.write(b"while a record is begun");
+    std::mem::swap(&mut one.scratch, &mut two.scratch);
+    one.wire.write_all(&first[9..]).unwrap();
+    assert_eq!(one.read(), b"of one");
+    one.listen();
+    assert_eq!(one.heard, b"while a record is begun");
+}
+
+#[test]
 fn records_cut_anywhere_are_the_same() {
     let mut rig = Rig::open();
     let length = rig.seal(b"some bytes").len();
@@ -209,7 +249,7 @@ proptest! {
             rest = after;
             loop {
                 let mut buf = vec![0; *rooms.next().unwrap()];
-                let received = rig.server.read(&mut buf).unwrap();
+                let received = rig.server.read(&mut buf, &mut rig.scratch).unwrap();
                 prop_assert!(received.cost() <= buf.len());
                 read.extend_from_slice(&buf[..received.bytes]);
                 if received.rest != Rest::More {
@@ -227,7 +267,10 @@ fn bytes_that_yield_nothing_use_up_the_budget() {
     let sealed = rig.seal(&[7; 16_000]);
     rig.wire.write_all(&sealed[..9_000]).unwrap();
     let mut buf = vec![0; READ_BYTES_PER_TURN];
-    let received = rig.server.read(&mut buf[..4_000]).unwrap();
+    let received = rig
+        .server
+        .read(&mut buf[..4_000], &mut rig.scratch)
+        .unwrap();
     let expected = Received {
         bytes: 0,
         taken: 4_000,
@@ -235,12 +278,12 @@ fn bytes_that_yield_nothing_use_up_the_budget() {
     };
     assert_eq!(received, expected);
     assert_eq!(received.cost(), 4_000);
-    let received = rig.server.read(&mut buf).unwrap();
+    let received = rig.server.read(&mut buf, &mut rig.scratch).unwrap();
     assert_eq!((received.bytes, received.taken), (0, 5_000));
     assert_eq!(received.rest, Rest::Short);
     rig.wire.write_all(&sealed[9_000..]).unwrap();
     // What was taken before yields more than this read takes.
-    let received = rig.server.read(&mut buf).unwrap();
+    let received = rig.server.read(&mut buf, &mut rig.scratch).unwrap();
     assert_eq!(received.bytes, 16_000);
     assert!(received.taken < 8_000, "{received:?}");
 }
@@ -254,7 +297,7 @@ fn bytes_inside_are_told_of_though_the_socket_is_empty() {
     for expected in [&b"0123"[..], b"4567", b"89"] {
         let mut all = Vec::new();
         let rest = loop {
-            let received = rig.server.read(&mut buf).unwrap();
+            let received = rig.server.read(&mut buf, &mut rig.scratch).unwrap();
             all.extend_from_slice(&buf[..received.bytes]);
             if received.bytes > 0 || received.rest != Rest::More {
                 break received.rest;
@@ -279,10 +322,10 @@ fn a_handshake_that_goes_on_and_on_is_refused() {
     }
     let (allowed, more) = records.split_at(TLS_HANDSHAKE_BYTES_MAX - 1);
     rig.wire.write_all(allowed).unwrap();
-    let step = rig.server.handshake().unwrap();
+    let step = rig.server.handshake(&mut rig.scratch).unwrap();
     assert_eq!(step, Handshake::Unfinished(Rest::Short));
     rig.wire.write_all(more).unwrap();
-    let error = rig.server.handshake().unwrap_err();
+    let error = rig.server.handshake(&mut rig.scratch).unwrap_err();
     assert!(matches!(error, HandshakeError::TooLong), "{error}");
 }
 
@@ -291,7 +334,10 @@ fn many_small_frames_leave_as_one_record() {
     let mut rig = Rig::open();
     let frames: Vec<Vec<u8>> = (0..64).map(|n| vec![n; 100]).collect();
     let slices: Vec<_> = frames.iter().map(|frame| IoSlice::new(frame)).collect();
-    let written = rig.server.write_vectored(&slices).unwrap();
+    let written = rig
+        .server
+        .write_vectored(&slices, &mut rig.scratch)
+        .unwrap();
     assert_eq!((written.bytes, written.is_blocked), (6_400, false));
     let mut sealed = vec![0; 10_000];
     let length = rig.wire.read(&mut sealed).unwrap();
@@ -365,10 +411,10 @@ fn an_end_is_an_end_with_or_without_a_goodbye() {
         rig.wire.write_all(&sealed).unwrap();
         rig.wire.shutdown(Shutdown::Write).unwrap();
         let mut buf = [0; 64];
-        let received = rig.server.read(&mut buf).unwrap();
+        let received = rig.server.read(&mut buf, &mut rig.scratch).unwrap();
         assert_eq!(&buf[..received.bytes], b"last words");
         for _ in 0..3 {
-            let received = rig.server.read(&mut buf).unwrap();
+            let received = rig.server.read(&mut buf, &mut rig.scratch).unwrap();
             assert_eq!((received.bytes, received.rest), (0, Rest::End));
         }
     }
@@ -395,7 +441,7 @@ fn a_broken_record_is_an_error_and_the_peer_is_told() {
     let mut sealed = rig.seal(b"some bytes");
     *sealed.last_mut().unwrap() ^= 1;
     rig.wire.write_all(&sealed).unwrap();
-    let error = rig.server.read(&mut [0; 64]).unwrap_err();
+    let error = rig.server.read(&mut [0; 64], &mut rig.scratch).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidData);
     rig.client.read_tls(&mut rig.wire).unwrap();
     let told = rig.client.process_new_packets().unwrap_err();
@@ -409,7 +455,7 @@ fn who_does_not_speak_tls_is_told_apart() {
         rig.wire.write_all(first).unwrap();
         rig.wire.shutdown(Shutdown::Write).unwrap();
         loop {
-            match rig.server.handshake() {
+            match rig.server.handshake(&mut rig.scratch) {
                 Ok(Handshake::Unfinished(_)) => {}
                 Ok(Handshake::Finished(_)) => panic!("{first:?} is no handshake"),
                 Err(error) => break error,
