@@ -21,6 +21,7 @@ use crate::driver::{Driver, DriverError, Settings};
 use crate::payload::Form;
 use crate::phase::{Bell, Phase, PhaseOutcome};
 use crate::proc::Process;
+use crate::publish::Packing;
 use crate::report::{RunReport, failures};
 use crate::returners::{Missed, Returners, user_of};
 use crate::scenario::{Load, ScenarioError, Session};
@@ -86,7 +87,11 @@ pub(crate) fn run(
         let returners = Returners::catching_up(paths, catch_up.within, backlog.missed());
         let outcome = run_beside(&mut session, settings, catch_up, returners)?;
         let beside = RunReport::new(&catch_up.live, outcome);
-        report(Round { quiet, beside });
+        report(Round {
+            quiet,
+            beside,
+            viewers: None,
+        });
         session.settle()?;
     }
     Ok(())
@@ -123,9 +128,12 @@ fn bring_back(
     let phase = Phase {
         run: 0,
         form,
+        packing: Packing::Single,
         schedule: Schedule::new(Vec::new()),
         drain: patience,
         returners: Some(returners),
+        storm: None,
+        laggards: None,
         until: None,
         bell: Some(bell),
     };

@@ -1,18 +1,29 @@
 //! The command line: what can be asked for, and its translation into scenarios.
 
+mod arrival;
 mod attack;
 mod catch_up;
+mod connect;
+mod file;
 mod load;
+mod reconnect;
+mod returning;
 mod server;
+mod slow;
 
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 pub(crate) use self::attack::AttackArgs;
 pub(crate) use self::catch_up::CatchUpArgs;
-pub(crate) use self::load::{Fanout, Publish, RunArgs, Users};
+pub(crate) use self::connect::ConnectArgs;
+pub(crate) use self::file::FileError;
+use self::file::RunFile;
+pub(crate) use self::load::{Fanout, Ingest, RunArgs, Users};
+pub(crate) use self::reconnect::ReconnectArgs;
 pub(crate) use self::server::{ServerArgs, UsageError};
+pub(crate) use self::slow::SlowArgs;
 use crate::scenario::Idle;
 
 /// Open-loop load for servers that fan events out over WebSocket.
@@ -33,14 +44,34 @@ pub(crate) enum Command {
     Fanout(Fanout),
     /// M users with N connections each; every event goes to one user's connections.
     Users(Users),
-    /// Publishers alone: how soon an event is acknowledged.
-    Publish(Publish),
+    /// Publishers alone: how soon what they send is acknowledged.
+    Ingest(Ingest),
     /// Viewers that come back to what they have missed, beside a live load.
-    CatchUp(CatchUpArgs),
+    #[command(alias = "catch-up")]
+    Replay(CatchUpArgs),
+    /// Viewers that are all cut off at once and come back with their cursors, beside a live load.
+    ReconnectStorm(ReconnectArgs),
+    /// Viewers that read slowly or not at all, beside others of the same streams.
+    SlowConsumer(SlowArgs),
+    /// Handshakes: how many a second, how long each takes, what they cost the server.
+    ConnectStorm(ConnectArgs),
     /// Connections that only stay: handshakes a second, memory and CPU of each.
     Idle(IdleArgs),
     /// Peers that mean harm, many and for a while. Against your own server only.
     Attack(AttackArgs),
+    /// A scenario file, such as those in perf/scenarios: TOML that names a scenario and holds what
+    /// flags hold. Flags behind it win.
+    Run(RunFile),
+}
+
+impl RunFile {
+    /// The command that the file stands for; never another file. Where the flags behind it are
+    /// wrong, this prints so and ends the process, with 2.
+    /// Errors: the file is wrong.
+    pub(crate) fn command(&self) -> Result<Command, FileError> {
+        let arguments = self.arguments(&Cli::command())?;
+        Ok(Cli::parse_from(arguments).command)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -94,7 +125,7 @@ mod tests {
     use super::*;
     use crate::payload::Identity;
     use crate::scenario::Size;
-    use clap::CommandFactory as _;
+    use crate::schedule::Arrival;
 
     fn parse(arguments: &str) -> Result<Command, clap::Error> {
         let arguments = std::iter::once("loadgen").chain(arguments.split_ascii_whitespace());
@@ -112,7 +143,7 @@ mod tests {
         let Command::Users(users) = command.unwrap() else {
             unreachable!("the subcommand is users");
         };
-        let groups = users.load().groups;
+        let groups = users.load().unwrap().groups;
         let seen: Vec<_> = groups
             .iter()
             .map(|group| (group.name, group.users.clone()))
@@ -126,21 +157,56 @@ mod tests {
 
     #[test]
     fn publishing_has_users_and_no_subscribers() {
-        let command = parse("publish --users 7 --payload-bytes 600 --event-ids").unwrap();
-        let Command::Publish(publish) = command else {
-            unreachable!("the subcommand is publish");
+        let command = parse("ingest --users 7 --payload-bytes 600 --event-ids").unwrap();
+        let Command::Ingest(ingest) = command else {
+            unreachable!("the subcommand is ingest");
         };
-        let load = publish.load();
+        let load = ingest.load().unwrap();
         assert_eq!((load.users(), load.groups[0].connections()), (7, 0));
         assert_eq!(load.size, Size::Event(600));
         assert_eq!(load.identity, Identity::EventId);
     }
 
     #[test]
+    fn arrivals_say_their_rate_or_leave_it_to_the_flag() {
+        let rate = |arguments: &str| {
+            let Command::Fanout(fanout) = parse(&format!("fanout {arguments}")).unwrap() else {
+                unreachable!("the subcommand is fanout");
+            };
+            let load = fanout.load();
+            load.map(|load| load.groups[0].events_per_second)
+        };
+        assert_eq!(rate("").unwrap(), 20.0);
+        assert_eq!(rate("--rate 7 --arrival poisson").unwrap(), 7.0);
+        assert_eq!(rate("--arrival ramp:10:30").unwrap(), 20.0);
+        assert_eq!(rate("--arrival burst:5:0.5").unwrap(), 10.0);
+        let both = rate("--rate 7 --arrival ramp:10:30");
+        assert!(matches!(both, Err(UsageError::TwoRates)));
+    }
+
+    #[test]
+    fn handshakes_have_a_pace_or_none() {
+        let pace = |arguments: &str| {
+            let command = parse(&format!("connect-storm {arguments}")).unwrap();
+            let Command::ConnectStorm(connect) = command else {
+                unreachable!("the subcommand is connect-storm");
+            };
+            connect.storm().map(|storm| storm.pace)
+        };
+        assert_eq!(pace("").unwrap(), None);
+        assert_eq!(pace("--rate 5").unwrap(), Some((5.0, Arrival::Even)));
+        let burst = pace("--arrival burst:100:0.1").unwrap();
+        assert_eq!(burst, Some((1000.0, Arrival::Burst(100))));
+        assert!(matches!(pace("--arrival poisson"), Err(UsageError::NoRate)));
+        let both = pace("--rate 1 --arrival burst:100:0.1");
+        assert!(matches!(both, Err(UsageError::TwoRates)));
+    }
+
+    #[test]
     fn live_users_are_none_of_those_that_come_back() {
-        let most = "catch-up --users 300000 --live-users 300000";
-        let Command::CatchUp(catch_up) = parse(most).unwrap() else {
-            unreachable!("the subcommand is catch-up");
+        let most = "replay --users 300000 --live-users 300000";
+        let Command::Replay(catch_up) = parse(most).unwrap() else {
+            unreachable!("the subcommand is replay");
         };
         let catch_up = catch_up.catch_up();
         let live = &catch_up.live.groups[0].users;
@@ -164,12 +230,17 @@ mod tests {
             "idle --hold x",
             "fanout --secret a --secret-file b",
             "fanout --frame-bytes 1 --payload-bytes 1",
-            "publish --rate 0",
-            "publish --users 0",
-            "publish --publishers 0",
-            "catch-up --viewers 0",
-            "catch-up --users 300001",
-            "catch-up --prepare a --cursors b",
+            "fanout --arrival sometimes",
+            "ingest --rate 0",
+            "ingest --users 0",
+            "ingest --publishers 0",
+            "ingest --batch 0",
+            "ingest --pipeline 0",
+            "ingest --via pigeon",
+            "ingest --ack never",
+            "replay --viewers 0",
+            "replay --users 300001",
+            "replay --prepare a --cursors b",
             "attack",
             "attack --kind nothing",
             "attack --kind silent --connections 0",

@@ -11,20 +11,25 @@ use std::time::{Duration, Instant, SystemTime};
 
 use hdrhistogram::Histogram;
 use mio::Token;
-use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+use tungstenite::protocol::frame::coding::{Control, OpCode};
 
 use crate::frames::MaskSequence;
+use crate::http;
 use crate::inbox::{Codec, Inbox};
 use crate::inflate::Inflater;
+use crate::laggards::Laggards;
 use crate::link::{Link, NatsStream, Role, Server, State};
+use crate::outbox::Outbox;
 use crate::phase::{Bell, Phase, PhaseOutcome};
 use crate::poller::Poller;
 use crate::proc::Process;
+use crate::protocol::Protocol;
 use crate::publish::{Sender, Start};
 use crate::record::{Subscription, latency_histogram};
 use crate::returners::Returners;
-use crate::target::Protocol;
+use crate::storm::{Cursors, Cut, Storm};
 use crate::tls::TlsHandshakes;
+use crate::transport::Transport;
 use crate::upgrade::Extension;
 
 /// Why the generator could not do its work; a bad delivery is no error but a result.
@@ -60,7 +65,7 @@ pub(crate) struct Settings {
     pub(crate) server: Server,
     /// What subscribers offer; publishers offer nothing.
     pub(crate) extension: Extension,
-    /// What the messages hold.
+    /// What the connections speak.
     pub(crate) protocol: Protocol,
     /// Whether a subscriber is ready only after `connection_established`.
     pub(crate) greets: bool,
@@ -68,6 +73,8 @@ pub(crate) struct Settings {
     pub(crate) acknowledges: bool,
     /// Connections that may be on their way to be open at a time.
     pub(crate) in_flight_max: usize,
+    /// Whether it is kept where each subscriber stands in its stream.
+    pub(crate) keeps_cursors: bool,
     /// Burnt after each read, to see that a slow generator is found out.
     pub(crate) stall: Duration,
 }
@@ -75,7 +82,7 @@ pub(crate) struct Settings {
 /// One connection to make.
 #[derive(Debug)]
 pub(crate) struct Dial {
-    /// Path and query.
+    /// Path and query of the upgrade.
     pub(crate) path: String,
     /// What it is for.
     pub(crate) role: Role,
@@ -102,12 +109,11 @@ pub(crate) struct Driver {
     links: Vec<Link>,
     /// The links that stay from phase to phase; the returning viewers are those after them.
     resident: usize,
-    /// The links that publish, in the order of their role's index.
-    publishers: Vec<usize>,
-    /// Publishers with new events to write.
-    touched: Vec<usize>,
-    /// What the latest event's publisher had not got rid of before.
-    backlog_bytes: usize,
+    outbox: Outbox,
+    /// Connections of cut-off viewers that the server still holds.
+    ghosts: Vec<Transport>,
+    /// Whether slow viewers read like others now.
+    is_relieving: bool,
     /// What the socket gave.
     received: Box<[u8]>,
     /// The same, decrypted.
@@ -125,16 +131,18 @@ impl Driver {
         subscriptions: Vec<Subscription>,
         groups: usize,
     ) -> Result<Self, DriverError> {
+        let mut inbox = Inbox::new(subscriptions, groups);
+        inbox.cursors = settings
+            .keeps_cursors
+            .then(|| Cursors::new(inbox.subscribers()));
         Ok(Self {
+            outbox: Outbox::new(settings.protocol.clone(), settings.acknowledges),
             settings,
             poller: Poller::new().map_err(io_error("epoll"))?,
             work: Vec::new(),
             unfinished: Vec::new(),
             links: Vec::new(),
             resident: 0,
-            publishers: Vec::new(),
-            touched: Vec::new(),
-            backlog_bytes: 0,
             received: vec![0; READ_BYTES].into_boxed_slice(),
             opened: Vec::new(),
             codec: Codec {
@@ -142,7 +150,9 @@ impl Driver {
                 inflater: Inflater::new(),
             },
             sender: None,
-            inbox: Inbox::new(subscriptions, groups),
+            ghosts: Vec::new(),
+            is_relieving: false,
+            inbox,
         })
     }
 
@@ -154,17 +164,42 @@ impl Driver {
             .filter(|dial| matches!(dial.role, Role::Publisher(_)));
         self.inbox.expect_publishers(publishers.count());
         let start_ns = self.poller.tick();
-        let (mut open, mut progress_ns) = (0, start_ns);
+        self.open(dials)?;
+        self.resident = self.links.len();
+        let handshake_ns = self.inbox.handshake_ns.clone();
+        Ok(Connected {
+            seconds: (self.poller.now_ns() - start_ns) as f64 / 1e9,
+            handshake_ns,
+            tls_handshakes: self.inbox.tls_handshakes,
+        })
+    }
+
+    /// Opens all `dials` for the next phase alone; they are those of `guests`, in this order.
+    /// Errors: as of [`Driver::connect`].
+    pub(crate) fn connect_guests(
+        &mut self,
+        guests: Vec<Subscription>,
+        dials: &[Dial],
+    ) -> Result<(), DriverError> {
+        self.inbox.guests = guests;
+        self.poller.tick();
+        self.open(dials)
+    }
+
+    fn open(&mut self, dials: &[Dial]) -> Result<(), DriverError> {
+        let (links, handshakes) = (self.links.len(), self.inbox.handshake_ns.len());
+        let (mut open, mut progress_ns) = (0, self.poller.now_ns());
         while open < dials.len() {
-            while self.links.len() < dials.len().min(open + self.settings.in_flight_max) {
-                self.dial(&dials[self.links.len()])?;
+            let dialled_max = dials.len().min(open + self.settings.in_flight_max);
+            while self.links.len() - links < dialled_max {
+                self.dial(&dials[self.links.len() - links])?;
             }
             self.turn(self.poller.now_ns() + CONNECT_POLL_NS)?;
             let now_ns = self.poller.tick();
             if let Some(reason) = self.inbox.closures().into_iter().next() {
                 return Err(DriverError::Refused(reason));
             }
-            let opened = self.inbox.handshake_ns.len() as usize;
+            let opened = (self.inbox.handshake_ns.len() - handshakes) as usize;
             if opened > open {
                 (open, progress_ns) = (opened, now_ns);
             } else if now_ns > progress_ns + CONNECT_PATIENCE_S * 1_000_000_000 {
@@ -176,13 +211,7 @@ impl Driver {
                 });
             }
         }
-        self.resident = self.links.len();
-        let handshake_ns = self.inbox.handshake_ns.clone();
-        Ok(Connected {
-            seconds: (self.poller.now_ns() - start_ns) as f64 / 1e9,
-            handshake_ns,
-            tls_handshakes: self.inbox.tls_handshakes,
-        })
+        Ok(())
     }
 
     /// Answers what comes, and sends nothing of its own, for `duration`.
@@ -193,6 +222,11 @@ impl Driver {
             self.poller.tick();
         }
         Ok(())
+    }
+
+    /// How the TLS handshakes of all connections went.
+    pub(crate) fn tls_handshakes(&self) -> TlsHandshakes {
+        self.inbox.tls_handshakes
     }
 
     /// Connections that have ended, the first few with the reason.
@@ -221,33 +255,43 @@ impl Driver {
         let writer_after_ns = watch(server, log_writer_cpu_ns)?;
         let server_rss_bytes = watch(server, Process::rss_bytes)?;
         let sender = self.sender.take();
+        self.relieve(drain_ns)?;
         // What comes twice comes after what was awaited.
         self.hold(LINGER)?;
         self.dismiss();
         let (recorder, returners) = (self.inbox.end(), self.inbox.returners.take());
+        let storm = self.inbox.storm.take();
+        let laggards = self.inbox.laggards.take();
         let mut others = recorder.others().clone();
         if let Some(returners) = &returners {
             others.extend(returners.others().clone());
         }
         let busy = (1.0 - idle_seconds / seconds).clamp(0.0, 1.0);
+        let first_delivery = recorder.first_delivery().map(<[u8]>::to_vec);
+        let groups = recorder.finish();
+        let brought = returners.map(|returners| returners.finish(busy));
+        let stormed = storm.zip(groups.first().cloned());
+        let stormed = stormed.map(|(storm, record)| storm.finish(record, busy));
         Ok(PhaseOutcome {
-            first_delivery: recorder.first_delivery().map(<[u8]>::to_vec),
+            first_delivery,
             others,
-            groups: recorder.finish(),
+            groups,
             sent: sender.as_ref().map_or(0, Sender::sent),
             slip_ns: sender
                 .as_ref()
                 .map_or_else(latency_histogram, |sender| sender.slip_ns().clone()),
             publishers: self.inbox.acknowledgements.publishers(),
+            acknowledged: self.inbox.acknowledgements.take_settled_events(),
             acknowledged_ns: self.inbox.acknowledgements.take_latency_ns(),
-            unsettled: self.inbox.acknowledgements.unsettled(),
+            unsettled: self.inbox.acknowledgements.unsettled() + self.outbox.drop_waiting(),
             nacks: self.inbox.acknowledgements.take_nacks(),
             seconds,
             busy,
             server_cpu_ns: spent(cpu_before_ns, cpu_after_ns),
             log_writer_cpu_ns: spent(writer_before_ns.flatten(), writer_after_ns.flatten()),
             server_rss_bytes,
-            returned: returners.map(|returners| returners.finish(busy)),
+            returned: brought.or(stormed),
+            lagged: laggards.map(Laggards::finish),
             aborted,
             closed: self.inbox.closures(),
         })
@@ -263,16 +307,25 @@ impl Driver {
         let Phase {
             run,
             form,
+            packing,
             schedule,
             mut returners,
+            mut storm,
+            mut laggards,
             ..
         } = phase;
         if let Some(returners) = &mut returners {
             returners.begin(at_ns);
         }
-        self.inbox.returners = returners;
-        let protocol = self.settings.protocol;
-        self.sender = Some(Sender::new(run, form, protocol, schedule, start));
+        if let Some(storm) = &mut storm {
+            storm.begin(at_ns);
+        }
+        if let Some(laggards) = &mut laggards {
+            laggards.begin(at_ns);
+        }
+        (self.inbox.returners, self.inbox.storm) = (returners, storm);
+        self.inbox.laggards = laggards;
+        self.sender = Some(Sender::new(run, form, packing, schedule, start));
         self.poller.take_idle_ns();
         (at_ns, last_ns)
     }
@@ -290,6 +343,8 @@ impl Driver {
             self.poller.tick();
             self.send_due();
             self.dial_due()?;
+            self.storm_due()?;
+            self.read_laggards();
             if until.is_some_and(Bell::has_rung) && self.cut() {
                 deadline_ns = self.poller.now_ns() + drain_ns;
             }
@@ -297,11 +352,15 @@ impl Driver {
                 return Ok(Some(reason));
             }
             let next_ns = self.next_ns();
-            let is_complete = self.inbox.is_complete();
+            let is_complete = self.inbox.is_complete() && !self.outbox.has_waiting();
             if next_ns.is_none() && (is_complete || self.poller.now_ns() > deadline_ns) {
                 return Ok(None);
             }
-            self.turn(next_ns.unwrap_or(deadline_ns + 1))?;
+            let turn_ns = next_ns.unwrap_or(deadline_ns + 1);
+            self.turn(
+                self.laggards_ns()
+                    .map_or(turn_ns, |at_ns| turn_ns.min(at_ns)),
+            )?;
         }
     }
 
@@ -310,7 +369,77 @@ impl Driver {
         let event_ns = self.sender.as_ref().and_then(Sender::next_ns);
         let returners = self.inbox.returners.as_ref();
         let viewer_ns = returners.and_then(Returners::next_ns);
-        event_ns.into_iter().chain(viewer_ns).min()
+        let storm_ns = self.inbox.storm.as_ref().and_then(Storm::next_ns);
+        event_ns.into_iter().chain(viewer_ns).chain(storm_ns).min()
+    }
+
+    /// When a slow viewer reads next.
+    fn laggards_ns(&self) -> Option<u64> {
+        self.inbox.laggards.as_ref().and_then(Laggards::next_ns)
+    }
+
+    /// Reads what slow viewers read now, where it is time.
+    fn read_laggards(&mut self) {
+        let now_ns = self.poller.now_ns();
+        let laggards = self.inbox.laggards.as_mut();
+        if let Some(quota) = laggards.and_then(|laggards| laggards.poll_quota(now_ns)) {
+            for index in self.resident..self.links.len() {
+                self.read_bytes(index, quota);
+            }
+        }
+    }
+
+    /// Lets the slow viewers read all that there is for them, for `drain_ns` at most.
+    fn relieve(&mut self, drain_ns: u64) -> Result<(), DriverError> {
+        self.is_relieving = true;
+        let until_ns = self.poller.tick() + drain_ns;
+        let is_lagging =
+            |inbox: &Inbox| inbox.laggards.as_ref().is_some_and(|it| !it.are_settled());
+        if is_lagging(&self.inbox) {
+            // Their edges came while they did not read.
+            self.unfinished.extend(self.resident..self.links.len());
+        }
+        while is_lagging(&self.inbox) && self.poller.now_ns() < until_ns {
+            self.turn(until_ns)?;
+            self.poller.tick();
+        }
+        self.is_relieving = false;
+        Ok(())
+    }
+
+    /// Cuts off all viewers where that is due, or dials the next one again.
+    fn storm_due(&mut self) -> Result<(), DriverError> {
+        let now_ns = self.poller.now_ns();
+        let Some(storm) = &mut self.inbox.storm else {
+            return Ok(());
+        };
+        if let Some(cut) = storm.poll_cut(now_ns) {
+            (0..self.links.len()).for_each(|index| self.cut_off(index, cut));
+            return Ok(());
+        }
+        let Some((index, path)) = storm.poll_dial(now_ns) else {
+            return Ok(());
+        };
+        let cursors = self.inbox.cursors.as_ref();
+        let query = cursors.map_or_else(String::new, |cursors| cursors.query(index));
+        let (path, role) = (format!("{path}{query}"), Role::Subscriber(index));
+        self.dial_at(index, &Dial { path, role })
+    }
+
+    /// Ends the connection of a viewer as `cut` says; nothing more is read of it.
+    fn cut_off(&mut self, index: usize, cut: Cut) {
+        let link = &mut self.links[index];
+        if !matches!(link.role, Role::Subscriber(_)) || link.state == State::Closed {
+            return;
+        }
+        link.state = State::Closed;
+        let _ = link.transport.deregister(self.poller.registry());
+        // A socket that refuses is one that the server has ended already.
+        let _ = match cut {
+            Cut::Fin => link.transport.end(),
+            Cut::Rst => link.transport.reset(),
+            Cut::Silence => Ok(()),
+        };
     }
 
     /// Dials the next returning viewer where it is due: one, so that a crowd that is due at once
@@ -332,7 +461,11 @@ impl Driver {
         let Some(sender) = sender.filter(|sender| sender.next_ns().is_some()) else {
             return false;
         };
-        self.inbox.recorder.expect_only(sender.cut());
+        let schedule = sender.cut();
+        self.inbox.recorder.expect_only(schedule);
+        if let Some(laggards) = &mut self.inbox.laggards {
+            laggards.expect_only(schedule);
+        }
         true
     }
 
@@ -349,12 +482,13 @@ impl Driver {
             let _ = link.flush();
         }
         self.links.truncate(self.resident);
+        self.ghosts.clear();
     }
 
     fn abort_reason(&self) -> Option<String> {
         if let Some(code) = self.inbox.acknowledgements.refusal() {
             Some(format!("the server refused events with {code}"))
-        } else if self.backlog_bytes > BACKLOG_BYTES_MAX {
+        } else if self.outbox.backlog_bytes() > BACKLOG_BYTES_MAX {
             Some("the server left 256 MiB of events unread".to_owned())
         } else if self.inbox.has_lost_publisher() {
             Some("a publisher was closed".to_owned())
@@ -364,22 +498,46 @@ impl Driver {
     }
 
     fn dial(&mut self, dial: &Dial) -> Result<(), DriverError> {
+        self.dial_at(self.links.len(), dial)
+    }
+
+    /// Dials as the link `index`: the next one, or in the place of one that was cut off.
+    fn dial_at(&mut self, index: usize, dial: &Dial) -> Result<(), DriverError> {
         let extension = match dial.role {
             Role::Publisher(_) => Extension::None,
-            Role::Returner(_) | Role::Subscriber(_) => self.settings.extension,
+            Role::Laggard(_) | Role::Returner(_) | Role::Subscriber(_) => self.settings.extension,
         };
         let (settings, now_ns) = (&self.settings, self.poller.now_ns());
-        let mut link = Link::dial(&settings.server, &dial.path, extension, dial.role, now_ns)
-            .map_err(io_error("connect"))?;
-        if settings.protocol == Protocol::Nats {
+        let server = &settings.server;
+        let link = match (dial.role, &settings.protocol) {
+            (role @ Role::Publisher(_), Protocol::Http(posting)) => {
+                let mut opening = Vec::new();
+                http::encode_request(&mut opening, &posting.head, b"");
+                Link::dial_http(server, opening, role, now_ns)
+            }
+            (role, _) => Link::dial(server, &dial.path, extension, role, now_ns),
+        };
+        let mut link = link.map_err(io_error("connect"))?;
+        if matches!(settings.protocol, Protocol::Nats) {
             link.nats = Some(NatsStream::default());
         }
-        let token = Token(self.links.len());
+        if matches!(dial.role, Role::Laggard(_)) {
+            let limited = link.transport.limit_received(LAGGARD_BYTES);
+            limited.map_err(io_error("connect"))?;
+        }
         link.transport
-            .register(self.poller.registry(), token)
+            .register(self.poller.registry(), Token(index))
             .map_err(io_error("epoll"))?;
+        if let Some(place) = self.links.get_mut(index) {
+            let cut_off = std::mem::replace(place, link).transport;
+            self.ghosts
+                .extend(Some(cut_off).filter(Transport::has_socket));
+            // What was to be read of the other one.
+            self.unfinished.retain(|unfinished| *unfinished != index);
+            return Ok(());
+        }
         if matches!(dial.role, Role::Publisher(_)) {
-            self.publishers.push(token.0);
+            self.outbox.add_publisher(index);
         }
         self.links.push(link);
         Ok(())
@@ -409,29 +567,19 @@ impl Driver {
         Ok(())
     }
 
-    /// Queues every event that is due, each as its own message, then writes them.
+    /// Queues every message that is due or has waited, then writes them.
     fn send_due(&mut self) {
         let Some(sender) = &mut self.sender else {
             return;
         };
-        while let Some(event) = sender.poll_event(self.poller.now_ns()) {
-            let publisher = event.user as usize % self.publishers.len();
-            let index = self.publishers[publisher];
-            let link = &mut self.links[index];
-            let backlog_bytes = link.backlog_bytes();
-            if backlog_bytes == 0 {
-                self.touched.push(index);
-            }
-            self.backlog_bytes = backlog_bytes;
-            let mask = self.codec.masks.next();
-            link.queue(OpCode::Data(Data::Text), event.text, mask);
-            if self.settings.acknowledges {
-                let acknowledgements = &mut self.inbox.acknowledgements;
-                acknowledgements.note_sent(publisher, event.intended_ns);
-            }
+        let acknowledgements = &mut self.inbox.acknowledgements;
+        while let Some(message) = sender.poll_message(self.poller.now_ns()) {
+            let (links, masks) = (&mut self.links, &mut self.codec.masks);
+            self.outbox.send(&message, links, masks, acknowledgements);
             self.poller.tick();
         }
-        while let Some(index) = self.touched.pop() {
+        self.outbox.send_waiting(&mut self.links, acknowledgements);
+        while let Some(index) = self.outbox.pop_touched() {
             self.flush(index);
         }
     }
@@ -447,6 +595,11 @@ impl Driver {
 
     /// Reads a socket until it is empty or has had its share.
     fn handle_readable(&mut self, work: Work) {
+        let link = &self.links[work.link];
+        let is_lagging = matches!(link.role, Role::Laggard(_)) && link.state == State::Open;
+        if is_lagging && !self.is_relieving {
+            return;
+        }
         for _ in 0..READS_PER_TURN {
             if !self.read_once(work) {
                 return;
@@ -457,26 +610,36 @@ impl Driver {
 
     /// Reads a socket once; says whether it may hold more.
     fn read_once(&mut self, work: Work) -> bool {
-        let link = &mut self.links[work.link];
-        if link.state == State::Closed {
-            return false;
+        match self.read_bytes(work.link, self.received.len()) {
+            // A short read has emptied the socket, and the next byte is a new edge; but an end
+            // that came along with the bytes has had its edge.
+            Some(bytes) => bytes == 0 || bytes == self.received.len() || work.is_ending,
+            None => false,
         }
-        match link.transport.receive(&mut self.received) {
+    }
+
+    /// Reads a socket once, at most `bytes_max`; returns how many bytes came, 0 where a signal
+    /// came between. `None`: there is nothing to be read, or nothing more.
+    fn read_bytes(&mut self, index: usize, bytes_max: usize) -> Option<usize> {
+        let link = &mut self.links[index];
+        if link.state == State::Closed {
+            return None;
+        }
+        let room = bytes_max.min(self.received.len());
+        match link.transport.receive(&mut self.received[..room]) {
             Ok(0) => {
-                self.close(work.link, "the server ended the connection");
-                false
+                self.close(index, "the server ended the connection");
+                None
             }
             Ok(bytes) => {
-                self.receive(work.link, bytes);
-                // A short read has emptied the socket, and the next byte is a new edge; but an
-                // end that came along with the bytes has had its edge.
-                bytes == self.received.len() || work.is_ending
+                self.receive(index, bytes);
+                Some(bytes)
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Some(0),
             Err(error) => {
-                self.close(work.link, &error.to_string());
-                false
+                self.close(index, &error.to_string());
+                None
             }
         }
     }
@@ -500,6 +663,10 @@ impl Driver {
         let received = &self.received[..bytes];
         let opened = link.transport.open(received, &mut self.opened);
         let text = opened.map_err(|error| error.to_string())?;
+        if link.answers.is_some() {
+            let read = inbox.read_answers(link, text, now_ns);
+            return read.map_err(|error| error.to_string());
+        }
         if !matches!(link.state, State::Upgrading(_)) {
             let read = inbox.read(link, text, now_ns, codec);
             return read.map_err(|error| error.to_string());
@@ -565,6 +732,8 @@ impl Work {
 /// Bytes of one read: some 600 frames of a saturated stream.
 const READ_BYTES: usize = 256 * 1024;
 const READS_PER_TURN: usize = 4;
+/// Bytes that the kernel keeps for a slow viewer: what it does not read is the server's to hold.
+const LAGGARD_BYTES: usize = 16 * 1024;
 /// The thread of the server that writes its event log.
 const LOG_WRITER: &str = "log-writer";
 /// From the beginning of a phase to its first event.

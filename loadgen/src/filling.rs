@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::dice::{Dice, GOLDEN};
 use crate::payload::Marker;
 
 /// The filling of an event, by its kind and its bytes inside the JSON string (escapes counted).
@@ -38,7 +39,7 @@ impl Filling {
 
 fn write_text(bytes: usize, marker: &Marker, out: &mut Vec<u8>) {
     let end = out.len() + bytes;
-    let mut dice = Dice::new(marker);
+    let mut dice = dice_of(marker);
     while out.len() < end {
         write_line(&mut dice, out);
         out.extend_from_slice(NEWLINE);
@@ -55,13 +56,13 @@ fn write_line(dice: &mut Dice, out: &mut Vec<u8>) {
     match dice.below(4) {
         0 => {
             push(out, &["   Compiling sightline-", module, " v0."]);
-            dice.number(100, out);
+            push_number(dice, 100, out);
             push(out, &[".", dice.one_of(&["0", "1", "2"])]);
         }
         1 => {
             push(out, &["warning: unused variable `", dice.one_of(&WORDS)]);
             push(out, &["` --> src/engine/", module, ".rs:"]);
-            dice.number(1000, out);
+            push_number(dice, 1000, out);
         }
         _ => {
             push(out, &["test engine::", module, "::tests::"]);
@@ -90,39 +91,17 @@ const WORDS: [&str; 16] = [
     "peer", "refused", "resumes", "slow", "token", "wakes",
 ];
 
-/// Pseudo-random numbers (`SplitMix64`), the same for the same marker.
-struct Dice(u64);
-
-impl Dice {
-    fn new(marker: &Marker) -> Self {
-        let Marker { run, user, n, .. } = *marker;
-        Self((u64::from(run) << 32 ^ u64::from(user)).wrapping_mul(GOLDEN) ^ u64::from(n) << 20)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(GOLDEN);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    fn one_of(&mut self, words: &[&'static str]) -> &'static str {
-        words[self.below(words.len())]
-    }
-
-    /// Appends a number below `bound` (at most 1000) as three digits.
-    fn number(&mut self, bound: usize, out: &mut Vec<u8>) {
-        let number = self.below(bound);
-        out.extend([100, 10, 1].map(|place| b'0' + (number / place % 10) as u8));
-    }
+/// The sequence of the event with `marker`.
+fn dice_of(marker: &Marker) -> Dice {
+    let Marker { run, user, n, .. } = *marker;
+    Dice::new((u64::from(run) << 32 ^ u64::from(user)).wrapping_mul(GOLDEN) ^ u64::from(n) << 20)
 }
 
-const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+/// Appends a number below `bound` (at most 1000) as three digits.
+fn push_number(dice: &mut Dice, bound: usize, out: &mut Vec<u8>) {
+    let number = dice.below(bound);
+    out.extend([100, 10, 1].map(|place| b'0' + (number / place % 10) as u8));
+}
 
 #[cfg(test)]
 mod tests {

@@ -7,13 +7,16 @@ use hdrhistogram::Histogram;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use crate::frames::{FrameError, MaskSequence, Message};
+use crate::http::{Answer, HttpError};
 use crate::inflate::Inflater;
+use crate::laggards::Laggards;
 use crate::link::{Link, NatsStream, Role, State};
 use crate::nats::{self, NatsError, Operation};
 use crate::phase::Phase;
 use crate::publish::Acknowledgements;
 use crate::record::{Received, Recorder, Subscription, latency_histogram, message_kind};
-use crate::returners::Returners;
+use crate::returners::{Greeting, Returners};
+use crate::storm::{Cursors, Storm};
 use crate::tls::TlsHandshakes;
 
 /// What a server may not send. The connection is of no use after it.
@@ -41,6 +44,14 @@ pub(crate) struct Inbox {
     pub(crate) recorder: Recorder,
     /// Viewers that connect in the course of the present phase.
     pub(crate) returners: Option<Returners>,
+    /// Where each subscriber stands, where that is kept.
+    pub(crate) cursors: Option<Cursors>,
+    /// Subscribers that are cut off in the course of the present phase, and come back.
+    pub(crate) storm: Option<Storm>,
+    /// Viewers of the present phase that read slowly.
+    pub(crate) laggards: Option<Laggards>,
+    /// Whose events the slow viewers get.
+    pub(crate) guests: Vec<Subscription>,
     /// What became of the events sent.
     pub(crate) acknowledgements: Acknowledgements,
     /// From the dial to being open, of each connection that is or was open.
@@ -60,6 +71,10 @@ impl Inbox {
         Self {
             recorder: Recorder::idle(&subscriptions, groups),
             returners: None,
+            cursors: None,
+            storm: None,
+            laggards: None,
+            guests: Vec::new(),
             acknowledgements: Acknowledgements::new(0),
             handshake_ns: latency_histogram(),
             tls_handshakes: TlsHandshakes::default(),
@@ -69,6 +84,11 @@ impl Inbox {
             closed: 0,
             closed_first: Vec::new(),
         }
+    }
+
+    /// Subscribers.
+    pub(crate) fn subscribers(&self) -> usize {
+        self.subscriptions.len()
     }
 
     /// Opens the ledger of `publishers` connections.
@@ -94,7 +114,7 @@ impl Inbox {
         std::mem::replace(&mut self.recorder, idle)
     }
 
-    /// The server has accepted the upgrade; where it `greets`, a subscriber awaits that. NATS is
+    /// The server has accepted the upgrade; where it `greets`, a viewer awaits that. NATS is
     /// greeted, which is queued, and awaited by all.
     pub(crate) fn handle_upgraded(
         &mut self,
@@ -103,35 +123,73 @@ impl Inbox {
         now_ns: u64,
         codec: &mut Codec,
     ) {
-        if let Some(is_resumed) = link.transport.is_resumed() {
-            let TlsHandshakes { full, resumed } = &mut self.tls_handshakes;
-            *(if is_resumed { resumed } else { full }) += 1;
-        }
+        self.note_tls(link);
         if link.nats.is_some() {
             let greeting = self.nats_greeting(link.role);
             let mask = codec.masks.next();
             link.queue(OpCode::Data(Data::Text), greeting.as_bytes(), mask);
             link.state = State::Greeting;
-        } else if greets && matches!(link.role, Role::Subscriber(_)) {
+        } else if greets && matches!(link.role, Role::Laggard(_) | Role::Subscriber(_)) {
             link.state = State::Greeting;
         } else {
-            self.open(link, now_ns);
+            self.note_open(link, now_ns);
         }
     }
 
     fn nats_greeting(&self, role: Role) -> String {
         match role {
+            Role::Laggard(index) => nats::subscription(self.guests[index].user),
             Role::Subscriber(index) => nats::subscription(self.subscriptions[index].user),
             Role::Publisher(_) | Role::Returner(_) => nats::greeting(),
         }
     }
 
-    fn open(&mut self, link: &mut Link, now_ns: u64) {
+    /// Cuts `input` into answers and handles each.
+    /// Errors: the server broke the protocol, or takes nothing from this publisher.
+    pub(crate) fn read_answers(
+        &mut self,
+        link: &mut Link,
+        input: &[u8],
+        now_ns: u64,
+    ) -> Result<(), HttpError> {
+        let mut reader = link.answers.take().unwrap_or_default();
+        let result = reader.read(input, |answer| self.handle_answer(link, &answer, now_ns));
+        link.answers = Some(reader);
+        result
+    }
+
+    fn handle_answer(
+        &mut self,
+        link: &mut Link,
+        answer: &Answer<'_>,
+        now_ns: u64,
+    ) -> Result<(), HttpError> {
+        if link.state == State::Greeting {
+            answer.require_welcome()?;
+            self.note_tls(link);
+            self.note_open(link, now_ns);
+        } else if let Role::Publisher(index) = link.role {
+            self.acknowledgements.handle_answer(index, answer, now_ns);
+        }
+        Ok(())
+    }
+
+    fn note_tls(&mut self, link: &Link) {
+        if let Some(is_resumed) = link.transport.is_resumed() {
+            let TlsHandshakes { full, resumed } = &mut self.tls_handshakes;
+            *(if is_resumed { resumed } else { full }) += 1;
+        }
+    }
+
+    fn note_open(&mut self, link: &mut Link, now_ns: u64) {
         link.state = State::Open;
-        // Returners have a clock of their own.
-        if !matches!(link.role, Role::Returner(_)) {
-            self.handshake_ns
-                .saturating_record(now_ns - link.dialled_ns);
+        match (link.role, &mut self.returners) {
+            // They have a clock of their own.
+            (Role::Returner(index), Some(returners)) => returners.handle_open(index, now_ns),
+            _ => {
+                let waited_ns = now_ns - link.dialled_ns;
+                self.handshake_ns.saturating_record(waited_ns);
+            }
         }
     }
 
@@ -206,7 +264,9 @@ impl Inbox {
             }
             Operation::Notice => {}
             Operation::Ping => link.queue(OpCode::Data(Data::Text), nats::PONG, masks.next()),
-            Operation::Pong if link.state == State::Greeting => self.open(link, received.now_ns),
+            Operation::Pong if link.state == State::Greeting => {
+                self.note_open(link, received.now_ns)
+            }
             Operation::Pong => {}
         });
         if !reader.is_amid_operation() {
@@ -219,11 +279,17 @@ impl Inbox {
         if link.state == State::Greeting
             && message_kind(received.text).as_deref() == Some("connection_established")
         {
-            self.open(link, received.now_ns);
+            self.note_open(link, received.now_ns);
+            self.handle_greeting(link.role, received.text);
             return;
         }
         match link.role {
-            Role::Subscriber(index) => self.recorder.handle_data(index, received),
+            Role::Subscriber(index) => self.handle_delivery(index, received),
+            Role::Laggard(index) => {
+                if let Some(laggards) = &mut self.laggards {
+                    laggards.handle_data(index, received);
+                }
+            }
             Role::Publisher(index) => {
                 let Received { text, now_ns, .. } = *received;
                 if !self.acknowledgements.handle_reply(index, text, now_ns) {
@@ -238,19 +304,55 @@ impl Inbox {
         }
     }
 
+    fn handle_greeting(&mut self, role: Role, text: &[u8]) {
+        let (Role::Subscriber(index), Some(cursors)) = (role, &mut self.cursors) else {
+            return;
+        };
+        let greeting = Greeting::parse(text);
+        if let Some(greeting) = &greeting {
+            cursors.handle_greeting(index, greeting);
+        }
+        if let Some(storm) = &mut self.storm {
+            storm.handle_greeting(index, greeting);
+        }
+    }
+
+    fn handle_delivery(&mut self, index: usize, received: &Received<'_>) {
+        let Some(cursors) = &mut self.cursors else {
+            return self.recorder.handle_data(index, received);
+        };
+        if self.recorder.handle_event(index, received) {
+            return cursors.handle_event(index, received.text);
+        }
+        let is_replayed = |text| message_kind(text).as_deref() == Some("replay_complete");
+        match &mut self.storm {
+            Some(storm) if is_replayed(received.text) => {
+                storm.handle_replayed(index, received.now_ns);
+            }
+            _ => self.recorder.count_other(received.text),
+        }
+    }
+
     /// Notes the first reason for which a connection ended.
     pub(crate) fn note_closed(&mut self, link: &mut Link, reason: &str) {
         if link.state == State::Closed {
             return;
         }
         link.state = State::Closed;
+        if let (Role::Laggard(index), Some(laggards)) = (link.role, &mut self.laggards) {
+            return laggards.handle_closed(index, reason);
+        }
         self.closed += 1;
         self.has_lost_publisher |= matches!(link.role, Role::Publisher(_));
         if let (Role::Returner(index), Some(returners)) = (link.role, &mut self.returners) {
             returners.handle_closed(index);
         }
+        if let (Role::Subscriber(index), Some(storm)) = (link.role, &mut self.storm) {
+            storm.handle_closed(index);
+        }
         if self.closed_first.len() < CLOSED_SHOWN {
             let name = match link.role {
+                Role::Laggard(index) => format!("slow viewer {index}"),
                 Role::Publisher(index) => format!("publisher {index}"),
                 Role::Returner(index) => format!("returning viewer {index}"),
                 Role::Subscriber(index) => format!("subscriber {index}"),
@@ -265,6 +367,7 @@ impl Inbox {
         self.recorder.outstanding() == 0
             && self.acknowledgements.unsettled() == 0
             && self.returners.as_ref().is_none_or(Returners::are_settled)
+            && self.storm.as_ref().is_none_or(Storm::is_settled)
     }
 
     /// Whether any publisher has ended: not all events can be sent any more.

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use tungstenite::protocol::frame::coding::OpCode;
 
 use crate::frames::{self, FrameReader};
+use crate::http::AnswerReader;
 use crate::nats::OperationReader;
 use crate::tls::TlsClient;
 use crate::transport::Transport;
@@ -15,6 +16,8 @@ use crate::upgrade::{Accepted, Extension, Upgrade, UpgradeError};
 /// What a connection is for; the index counts the connections of its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
+    /// Gets events, and reads them slowly or not at all.
+    Laggard(usize),
     /// Sends events.
     Publisher(usize),
     /// Connects in the course of a phase, to get what it has missed.
@@ -28,7 +31,8 @@ pub(crate) enum Role {
 pub(crate) enum State {
     /// The request is on its way.
     Upgrading(Upgrade),
-    /// Upgraded; what makes it ready has not come: `connection_established`, or NATS's `PONG`.
+    /// Upgraded, or asked over HTTP whether it is welcome; what makes it ready has not come:
+    /// `connection_established`, NATS's `PONG`, the answer.
     Greeting,
     /// In use.
     Open,
@@ -47,6 +51,8 @@ pub(crate) struct Link {
     pub(crate) state: State,
     /// Cuts what comes into messages.
     pub(crate) reader: FrameReader,
+    /// Cuts what comes into answers, where the connection is no WebSocket.
+    pub(crate) answers: Option<AnswerReader>,
     /// Cuts the messages into operations, where the server is NATS.
     pub(crate) nats: Option<NatsStream>,
     /// When it was dialled, nanoseconds of the generator's clock.
@@ -94,6 +100,29 @@ impl Link {
             written: 0,
             state: State::Upgrading(upgrade),
             reader: FrameReader::default(),
+            answers: None,
+            nats: None,
+            dialled_ns: now_ns,
+        })
+    }
+
+    /// Begins to connect to `server` for requests, and queues `opening`, whose answer tells whether
+    /// they are welcome.
+    /// Errors: the kernel refuses a socket or has no port left.
+    pub(crate) fn dial_http(
+        server: &Server,
+        opening: Vec<u8>,
+        role: Role,
+        now_ns: u64,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            transport: Transport::connect(server.address, server.tls.as_ref())?,
+            role,
+            outgoing: opening,
+            written: 0,
+            state: State::Greeting,
+            reader: FrameReader::default(),
+            answers: Some(AnswerReader::default()),
             nats: None,
             dialled_ns: now_ns,
         })
@@ -120,6 +149,11 @@ impl Link {
     /// Queues one masked frame; [`Link::flush`] sends it.
     pub(crate) fn queue(&mut self, opcode: OpCode, payload: &[u8], mask: [u8; 4]) {
         frames::encode_frame(&mut self.outgoing, opcode, payload, mask);
+    }
+
+    /// Queues what `encode` appends; [`Link::flush`] sends it.
+    pub(crate) fn queue_bytes(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
+        encode(&mut self.outgoing);
     }
 
     /// Bytes queued and not taken by the kernel.

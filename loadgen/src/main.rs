@@ -1,36 +1,48 @@
 //! `loadgen`: open-loop load for servers that fan events out over WebSocket.
 //!
 //! `cli` reads what is asked for, `scenario` runs it, `driver` is the event loop over `link`,
-//! `transport`, `tls` and `poller`; `catch_up` is a scenario of its own, with a second such loop on
-//! a thread beside it, `attack` a loop of its own. Pure parts: `schedule` (what is due when),
-//! `payload` and `filling` (the events), `publish` (sending, and what is acknowledged), `upgrade`,
-//! `frames` and `inflate` (the WebSocket protocol), `nats` (the one inside it), `record` (checking
-//! deliveries), `returners` (viewers that come in the course of a phase), `report`, `returned`,
+//! `transport`, `tls` and `poller`, with `outbox` for what goes out and `inbox` for what comes.
+//! `connect_storm` and `slow_consumer` are scenarios of their own, and so are `catch_up` and
+//! `reconnect`, with a second such loop on a thread beside it; `attack` is a loop of its own. Pure
+//! parts: `schedule` (what is due when), `dice` (chance by a seed), `payload` and `filling` (the
+//! events), `publish` (sending, and what is acknowledged), `upgrade`, `frames` and `inflate` (the
+//! WebSocket protocol), `nats` (the one inside it), `http`, `protocol` (which of them is spoken),
+//! `record` (checking deliveries), `returners` (viewers that come in the course of a phase), `storm`
+//! (those that are cut off in it), `laggards` (those that hardly read), `report`, `returned`,
 //! `summary`, `idle` and `hgrm` (results).
 
 mod attack;
 mod catch_up;
 mod cli;
+mod connect_storm;
+mod dice;
 mod driver;
 mod filling;
 mod frames;
 mod hgrm;
+mod http;
 mod idle;
 mod inbox;
 mod inflate;
+mod laggards;
 mod link;
 mod nats;
+mod outbox;
 mod payload;
 mod phase;
 mod poller;
 mod proc;
+mod protocol;
 mod publish;
+mod reconnect;
 mod record;
 mod report;
 mod returned;
 mod returners;
 mod scenario;
 mod schedule;
+mod slow_consumer;
+mod storm;
 mod summary;
 mod target;
 mod timer;
@@ -47,25 +59,22 @@ use clap::Parser as _;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::catch_up::{Backlog, BacklogError, CatchUpReport};
+use crate::catch_up::{Backlog, BacklogError, CatchUpReport, Round};
 use crate::cli::{
-    AttackArgs, CatchUpArgs, Cli, Command, IdleArgs, Publish, RunArgs, ServerArgs, UsageError,
+    AttackArgs, CatchUpArgs, Cli, Command, ConnectArgs, FileError, IdleArgs, Ingest, ReconnectArgs,
+    RunArgs, ServerArgs, SlowArgs, UsageError,
 };
+use crate::connect_storm::ConnectReport;
+use crate::driver::Settings;
 use crate::proc::Process;
 use crate::report::Verdict;
 use crate::scenario::{Load, ScenarioError};
 use crate::summary::Summary;
+use crate::target::Target;
 use crate::upgrade::Extension;
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Fanout(args) => load("fanout", &args.load(), &args.load.run, &args.server),
-        Command::Users(args) => load("users", &args.load(), &args.load.run, &args.server),
-        Command::Publish(args) => publish(&args),
-        Command::CatchUp(args) => catch_up(&args),
-        Command::Idle(idle) => stay(&idle),
-        Command::Attack(attack) => harm(&attack),
-    };
+    let result = run(&Cli::parse().command);
     match result {
         Ok(Verdict::Clean) => ExitCode::SUCCESS,
         Ok(Verdict::Failed) => ExitCode::from(1),
@@ -73,7 +82,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // Where standard error is gone too, the exit code has to do.
             let _ = writeln!(io::stderr(), "loadgen: {error}");
-            ExitCode::from(if matches!(error, Error::Usage(_)) {
+            ExitCode::from(if matches!(error, Error::File(_) | Error::Usage(_)) {
                 2
             } else {
                 1
@@ -89,6 +98,8 @@ enum Error {
     Backlog(#[from] BacklogError),
     #[error("--cpu {0}: there is no such CPU, or it may not be used")]
     Cpu(usize),
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error("--server-pid {pid}: {source}")]
     NoServer { pid: u32, source: io::Error },
     #[error("{path}: {source}")]
@@ -99,10 +110,29 @@ enum Error {
     Usage(#[from] UsageError),
 }
 
-fn publish(arguments: &Publish) -> Result<Verdict, Error> {
-    let server = &arguments.server;
-    server.sightline("publish")?;
-    load("publish", &arguments.load(), &arguments.run, server)
+fn run(command: &Command) -> Result<Verdict, Error> {
+    match command {
+        Command::Fanout(args) => load("fanout", &args.load()?, &args.load.run, &args.server),
+        Command::Users(args) => load("users", &args.load()?, &args.load.run, &args.server),
+        Command::Ingest(args) => ingest(args),
+        Command::Replay(args) => catch_up(args),
+        Command::ReconnectStorm(args) => reconnect(args),
+        Command::SlowConsumer(args) => slow_consumer(args),
+        Command::ConnectStorm(args) => connect(args),
+        Command::Idle(args) => stay(args),
+        Command::Attack(args) => harm(args),
+        Command::Run(file) => run(&file.command()?),
+    }
+}
+
+fn ingest(arguments: &Ingest) -> Result<Verdict, Error> {
+    let (server, load) = (&arguments.server, arguments.load()?);
+    let target = server.sightline("ingest")?;
+    let settings = Settings {
+        protocol: arguments.protocol(&target)?,
+        ..server.settings(&target, load.extension)?
+    };
+    measure("ingest", &target, settings, &load, &arguments.run, server)
 }
 
 fn load(
@@ -113,10 +143,21 @@ fn load(
 ) -> Result<Verdict, Error> {
     let target = server.target()?;
     let settings = server.settings(&target, load.extension)?;
+    measure(scenario, &target, settings, load, arguments, server)
+}
+
+fn measure(
+    scenario: &'static str,
+    target: &Target,
+    settings: Settings,
+    load: &Load,
+    arguments: &RunArgs,
+    server: &ServerArgs,
+) -> Result<Verdict, Error> {
     let process = prepare(server)?;
     let mut runs = Vec::new();
     let mut unprinted = Ok(());
-    let connected = scenario::run_load(&target, settings, load, process, |run| {
+    let connected = scenario::run_load(target, settings, load, process, |run| {
         let printed = print(&run.lines(scenario));
         unprinted = std::mem::replace(&mut unprinted, Ok(())).and(printed);
         runs.push(run);
@@ -150,19 +191,91 @@ fn catch_up(arguments: &CatchUpArgs) -> Result<Verdict, Error> {
         print(&[backlog.line()])?;
         return Ok(Verdict::Clean);
     }
-    let mut rounds = Vec::new();
-    let mut unprinted = Ok(());
+    let mut rounds = Rounds::default();
     catch_up::run(&target, &settings, &catch_up, process, backlog, |round| {
+        rounds.add(round);
+    })?;
+    rounds.report("loadgen/catch-up/1", &arguments.load.run, server)
+}
+
+fn reconnect(arguments: &ReconnectArgs) -> Result<Verdict, Error> {
+    let server = &arguments.server;
+    let (target, reconnect) = (arguments.target()?, arguments.reconnect());
+    let settings = server.settings(&target, reconnect.live.extension)?;
+    let process = prepare(server)?;
+    let mut rounds = Rounds::default();
+    reconnect::run(&target, &settings, &reconnect, process, |round| {
+        rounds.add(round);
+    })?;
+    rounds.report("loadgen/reconnect-storm/1", &arguments.load.run, server)
+}
+
+fn slow_consumer(arguments: &SlowArgs) -> Result<Verdict, Error> {
+    let (server, slow) = (&arguments.server, arguments.slow_consumer()?);
+    let target = server.target()?;
+    let settings = server.settings(&target, slow.live.extension)?;
+    let process = prepare(server)?;
+    let mut rounds = Rounds::default();
+    slow_consumer::run(&target, settings, &slow, process, |round| rounds.add(round))?;
+    rounds.report("loadgen/slow-consumer/1", &arguments.load.run, server)
+}
+
+/// Rounds, each printed as it ended.
+struct Rounds {
+    all: Vec<Round>,
+    printed: Result<(), Error>,
+}
+
+impl Default for Rounds {
+    fn default() -> Self {
+        let (all, printed) = (Vec::new(), Ok(()));
+        Self { all, printed }
+    }
+}
+
+impl Rounds {
+    fn add(&mut self, round: Round) {
         let printed = print(&round.lines());
-        unprinted = std::mem::replace(&mut unprinted, Ok(())).and(printed);
+        self.printed = std::mem::replace(&mut self.printed, Ok(())).and(printed);
+        self.all.push(round);
+    }
+
+    /// Sums them up, prints that, and writes the files that were asked for.
+    fn report(
+        self,
+        schema: &'static str,
+        arguments: &RunArgs,
+        server: &ServerArgs,
+    ) -> Result<Verdict, Error> {
+        self.printed?;
+        let report = CatchUpReport::new(schema, command(), self.all);
+        print(&report.lines())?;
+        write_json(server.json.as_deref(), &report)?;
+        let verdict = report.verdict();
+        let latencies = report.merged_latencies();
+        write_hgrm(arguments.hgrm.as_deref(), verdict, &latencies)?;
+        Ok(verdict)
+    }
+}
+
+fn connect(arguments: &ConnectArgs) -> Result<Verdict, Error> {
+    let (server, storm) = (&arguments.server, arguments.storm()?);
+    let target = server.target()?;
+    let settings = server.settings(&target, Extension::None)?;
+    let process = prepare(server)?;
+    let mut rounds = Vec::new();
+    let mut printed = Ok(());
+    connect_storm::run(&target, &settings, storm, process, |round| {
+        let now = print(&round.lines());
+        printed = std::mem::replace(&mut printed, Ok(())).and(now);
         rounds.push(round);
     })?;
-    unprinted?;
-    let report = CatchUpReport::new(command(), rounds);
+    printed?;
+    let report = ConnectReport::new(command(), rounds);
     print(&report.lines())?;
     write_json(server.json.as_deref(), &report)?;
-    let (hgrm, verdict) = (arguments.load.run.hgrm.as_deref(), report.verdict());
-    write_hgrm(hgrm, verdict, &report.merged_latencies())?;
+    let (verdict, latencies) = (report.verdict(), report.merged_latencies());
+    write_hgrm(arguments.hgrm.as_deref(), verdict, &latencies)?;
     Ok(verdict)
 }
 

@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use crate::laggards::{Laggards, Lagged};
 use crate::payload::Form;
+use crate::publish::Packing;
 use crate::record::GroupRecord;
 use crate::returned::Returned;
 use crate::returners::Returners;
 use crate::schedule::Schedule;
+use crate::storm::Storm;
 
 /// One stretch of load, with a beginning and an end.
 #[derive(Debug)]
@@ -20,12 +23,18 @@ pub(crate) struct Phase {
     pub(crate) run: u32,
     /// Of each event.
     pub(crate) form: Form,
+    /// How they become messages.
+    pub(crate) packing: Packing,
     /// What to send when.
     pub(crate) schedule: Schedule,
     /// How long to wait for deliveries after the last intended time.
     pub(crate) drain: Duration,
     /// Viewers that connect in its course; it ends with the last of them.
     pub(crate) returners: Option<Returners>,
+    /// Cuts off all subscribers, and brings them back; it ends with the last of them.
+    pub(crate) storm: Option<Storm>,
+    /// Viewers that read slowly, connected before it and gone with it.
+    pub(crate) laggards: Option<Laggards>,
     /// Nothing more is sent once this rings.
     pub(crate) until: Option<Bell>,
     /// Rings when all is there, or is given up.
@@ -59,7 +68,10 @@ pub(crate) struct PhaseOutcome {
     pub(crate) sent: u64,
     /// Publisher connections.
     pub(crate) publishers: usize,
-    /// From the intended send to the acknowledgement; empty where nothing is acknowledged.
+    /// Events acknowledged, refused ones too.
+    pub(crate) acknowledged: u64,
+    /// From each message's intended send to its acknowledgement; empty where nothing is
+    /// acknowledged.
     pub(crate) acknowledged_ns: Histogram<u64>,
     /// Events sent and not acknowledged by a server that acknowledges.
     pub(crate) unsettled: u64,
@@ -81,6 +93,8 @@ pub(crate) struct PhaseOutcome {
     pub(crate) server_rss_bytes: Option<u64>,
     /// The viewers that connected in its course.
     pub(crate) returned: Option<Returned>,
+    /// The viewers that read slowly.
+    pub(crate) lagged: Option<Lagged>,
     /// Why the phase was broken off before its end.
     pub(crate) aborted: Option<String>,
     /// Connections that have ended, the first few with the reason.

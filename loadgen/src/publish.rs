@@ -8,11 +8,10 @@ use std::collections::{BTreeMap, VecDeque};
 use hdrhistogram::Histogram;
 use serde::Deserialize;
 
-use crate::nats;
+use crate::http::{Answer, Rejected};
 use crate::payload::{self, Form, Marker};
 use crate::record::latency_histogram;
-use crate::schedule::Schedule;
-use crate::target::Protocol;
+use crate::schedule::{Due, Schedule};
 
 /// When a phase began, on both clocks.
 #[derive(Debug, Clone, Copy)]
@@ -23,51 +22,81 @@ pub(crate) struct Start {
     pub(crate) wall_ms: u64,
 }
 
-/// An event that is due.
+/// How events become messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct DueEvent<'a> {
-    /// Whose it is.
+pub(crate) enum Packing {
+    /// Up to so many that are due at the same time, as a JSON array.
+    Array(u32),
+    /// Up to so many that are due at the same time, one a line.
+    Lines(u32),
+    /// Each its own message.
+    Single,
+}
+
+impl Packing {
+    /// Events of a full message.
+    pub(crate) fn events_max(self) -> u32 {
+        match self {
+            Self::Array(events) | Self::Lines(events) => events.max(1),
+            Self::Single => 1,
+        }
+    }
+
+    /// What stands before the first event, between two, and behind the last.
+    fn marks(self) -> (&'static [u8], &'static [u8], &'static [u8]) {
+        match self {
+            Self::Array(_) => (b"[", b",", b"]"),
+            Self::Lines(_) => (b"", b"\n", b"\n"),
+            Self::Single => (b"", b"", b""),
+        }
+    }
+}
+
+/// A message that is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DueMessage<'a> {
+    /// Whose its first event is.
     pub(crate) user: u32,
     /// When it was to be sent, nanoseconds of the generator's clock.
     pub(crate) intended_ns: u64,
-    /// The message.
+    /// How many events it holds.
+    pub(crate) events: u32,
+    /// Its events, as they are packed.
     pub(crate) text: &'a [u8],
 }
 
-/// Turns a schedule into events, each at its time.
+/// Turns a schedule into messages, each at its time.
 #[derive(Debug)]
 pub(crate) struct Sender {
     run: u32,
     form: Form,
-    protocol: Protocol,
+    packing: Packing,
     schedule: Schedule,
     start: Start,
-    event: Vec<u8>,
-    /// The operation that publishes the event, where the protocol has one.
-    operation: Vec<u8>,
+    text: Vec<u8>,
     sent: u64,
     slip_ns: Histogram<u64>,
 }
 
 impl Sender {
-    /// A sender of `schedule`'s events as phase `run`, each of `form`.
+    /// A sender of `schedule`'s events as phase `run`, each of `form`, packed by `packing`.
     pub(crate) fn new(
         run: u32,
         form: Form,
-        protocol: Protocol,
+        packing: Packing,
         schedule: Schedule,
         start: Start,
     ) -> Self {
+        let (text, slip_ns) = (Vec::new(), latency_histogram());
         Self {
             run,
             form,
-            protocol,
+            packing,
             schedule,
             start,
-            event: Vec::new(),
-            operation: Vec::new(),
+            text,
             sent: 0,
-            slip_ns: latency_histogram(),
+            slip_ns,
         }
     }
 
@@ -78,38 +107,42 @@ impl Sender {
             .map(|at_ns| self.start.at_ns + at_ns)
     }
 
-    /// The next event, where it is due at `now_ns`. How late that is, is the slip.
-    pub(crate) fn poll_event(&mut self, now_ns: u64) -> Option<DueEvent<'_>> {
+    /// The next message, where it is due at `now_ns`. How late that is, is the slip.
+    pub(crate) fn poll_message(&mut self, now_ns: u64) -> Option<DueMessage<'_>> {
         let intended_ns = self.next_ns().filter(|at_ns| *at_ns <= now_ns)?;
-        let due = self.schedule.pop()?;
         self.slip_ns.saturating_record(now_ns - intended_ns);
-        self.sent += 1;
+        let (before, between, behind) = self.packing.marks();
+        self.text.clear();
+        self.text.extend_from_slice(before);
+        let (mut events, mut first) = (0, None);
+        while events < self.packing.events_max() && self.next_ns() == Some(intended_ns) {
+            let due = self.schedule.pop()?;
+            if first.is_some() {
+                self.text.extend_from_slice(between);
+            }
+            self.write_event(&due);
+            first.get_or_insert(due.user);
+            events += 1;
+        }
+        self.text.extend_from_slice(behind);
+        self.sent += u64::from(events);
+        Some(DueMessage {
+            user: first?,
+            intended_ns,
+            events,
+            text: &self.text,
+        })
+    }
+
+    fn write_event(&mut self, due: &Due) {
         let marker = Marker {
             run: self.run,
             user: due.user,
             n: due.n,
-            intended_ns,
+            intended_ns: self.start.at_ns + due.at_ns,
         };
         let timestamp_ms = self.start.wall_ms + due.at_ns / 1_000_000;
-        self.event.clear();
-        payload::write_event(&mut self.event, &marker, timestamp_ms, self.form);
-        Some(DueEvent {
-            user: due.user,
-            intended_ns,
-            text: self.message(due.user),
-        })
-    }
-
-    /// The message that publishes the event at hand, which is `user`'s.
-    fn message(&mut self, user: u32) -> &[u8] {
-        match self.protocol {
-            Protocol::Events => &self.event,
-            Protocol::Nats => {
-                self.operation.clear();
-                nats::encode_publish(&mut self.operation, user, &self.event);
-                &self.operation
-            }
-        }
+        payload::write_event(&mut self.text, &marker, timestamp_ms, self.form);
     }
 
     /// Sends no more; returns the schedule of what was sent.
@@ -134,6 +167,7 @@ impl Sender {
 pub(crate) struct Acknowledgements {
     publishers: Vec<Ledger>,
     nacks: BTreeMap<String, u64>,
+    settled_events: u64,
     latency_ns: Histogram<u64>,
 }
 
@@ -142,8 +176,15 @@ pub(crate) struct Acknowledgements {
 struct Ledger {
     /// Messages that the server has settled, from the connection's first.
     settled: u64,
-    /// The intended times of those after them.
-    awaited: VecDeque<u64>,
+    /// Those after them.
+    awaited: VecDeque<Awaited>,
+}
+
+/// A message whose acknowledgement has not come.
+#[derive(Debug, Clone, Copy)]
+struct Awaited {
+    intended_ns: u64,
+    events: u32,
 }
 
 impl Acknowledgements {
@@ -152,6 +193,7 @@ impl Acknowledgements {
         Self {
             publishers: vec![Ledger::default(); publishers],
             nacks: BTreeMap::new(),
+            settled_events: 0,
             latency_ns: latency_histogram(),
         }
     }
@@ -161,9 +203,19 @@ impl Acknowledgements {
         self.publishers.len()
     }
 
-    /// Notes that publisher `index` has sent one message more, which was due at `intended_ns`.
-    pub(crate) fn note_sent(&mut self, index: usize, intended_ns: u64) {
-        self.publishers[index].awaited.push_back(intended_ns);
+    /// Notes that publisher `index` has sent one message more, of so many events, which was due at
+    /// `intended_ns`.
+    pub(crate) fn note_sent(&mut self, index: usize, intended_ns: u64, events: u32) {
+        let awaited = Awaited {
+            intended_ns,
+            events,
+        };
+        self.publishers[index].awaited.push_back(awaited);
+    }
+
+    /// Messages of publisher `index` that are not settled.
+    pub(crate) fn awaited(&self, index: usize) -> usize {
+        self.publishers[index].awaited.len()
     }
 
     /// Takes what the server said to publisher `index` at `now_ns`; returns whether it was about
@@ -174,25 +226,64 @@ impl Acknowledgements {
         };
         match reply {
             Reply::Ack { through } => {
-                let Ledger { settled, awaited } = &mut self.publishers[index];
+                let Ledger { settled, awaited } = &self.publishers[index];
                 let count = through.saturating_sub(*settled).min(awaited.len() as u64);
-                *settled += count;
-                for intended_ns in awaited.drain(..count as usize) {
-                    let latency_ns = now_ns.saturating_sub(intended_ns);
-                    self.latency_ns.saturating_record(latency_ns);
-                }
+                self.settle(index, count, now_ns);
             }
             Reply::Nack { code } => *self.nacks.entry(code).or_insert(0) += 1,
         }
         true
     }
 
-    /// Messages sent that no acknowledgement has reached.
+    /// Takes the answer to the oldest unsettled request of publisher `index`, at `now_ns`. An
+    /// event that it does not account for is one refused as `unaccounted`; a known one was not to
+    /// be sent twice.
+    pub(crate) fn handle_answer(&mut self, index: usize, answer: &Answer<'_>, now_ns: u64) {
+        let Some(sent) = self.publishers[index].awaited.front().copied() else {
+            return self.note_nack("unasked", 1);
+        };
+        let mut left = u64::from(sent.events);
+        match answer.receipt() {
+            Some(receipt) => {
+                for Rejected { code } in &receipt.rejected {
+                    self.note_nack(code, 1);
+                }
+                self.note_nack("duplicate", receipt.duplicates);
+                let rejected = receipt.rejected.len() as u64;
+                left = left.saturating_sub(receipt.accepted + receipt.duplicates + rejected);
+                self.note_nack("unaccounted", left);
+            }
+            None => self.note_nack(&answer.refusal(), left),
+        }
+        self.settle(index, 1, now_ns);
+    }
+
+    fn note_nack(&mut self, code: &str, events: u64) {
+        if events > 0 {
+            *self.nacks.entry(code.to_owned()).or_insert(0) += events;
+        }
+    }
+
+    /// The `count` oldest messages of publisher `index` are settled.
+    fn settle(&mut self, index: usize, count: u64, now_ns: u64) {
+        let Ledger { settled, awaited } = &mut self.publishers[index];
+        *settled += count;
+        for message in awaited.drain(..count as usize) {
+            let latency_ns = now_ns.saturating_sub(message.intended_ns);
+            self.latency_ns.saturating_record(latency_ns);
+            self.settled_events += u64::from(message.events);
+        }
+    }
+
+    /// Events sent that no acknowledgement has reached.
     pub(crate) fn unsettled(&self) -> u64 {
-        self.publishers
-            .iter()
-            .map(|ledger| ledger.awaited.len() as u64)
-            .sum()
+        let awaited = self.publishers.iter().flat_map(|ledger| &ledger.awaited);
+        awaited.map(|message| u64::from(message.events)).sum()
+    }
+
+    /// Events settled since the last call, refused ones too.
+    pub(crate) fn take_settled_events(&mut self) -> u64 {
+        std::mem::take(&mut self.settled_events)
     }
 
     /// Nanoseconds from each message's intended time to the acknowledgement that covers it, of
@@ -201,7 +292,7 @@ impl Acknowledgements {
         std::mem::replace(&mut self.latency_ns, latency_histogram())
     }
 
-    /// Refused messages by their code, since the last call.
+    /// Refused events by their code, since the last call.
     pub(crate) fn take_nacks(&mut self) -> BTreeMap<String, u64> {
         std::mem::take(&mut self.nacks)
     }
@@ -231,10 +322,6 @@ mod tests {
     use std::time::Duration;
 
     fn sender() -> Sender {
-        sender_in(Protocol::Events)
-    }
-
-    fn sender_in(protocol: Protocol) -> Sender {
         let lane = Lane::new(0..2, 1000.0, Duration::from_millis(3), Arrival::Even);
         let start = Start {
             at_ns: 5_000_000,
@@ -243,7 +330,7 @@ mod tests {
         Sender::new(
             9,
             Filling::Letters(10).into(),
-            protocol,
+            Packing::Single,
             Schedule::new(vec![lane]),
             start,
         )
@@ -253,9 +340,9 @@ mod tests {
     fn event_is_not_sent_before_its_time() {
         let mut sender = sender();
         assert_eq!(sender.next_ns(), Some(5_000_000));
-        assert_eq!(sender.poll_event(4_999_999), None);
-        assert!(sender.poll_event(5_000_000).is_some());
-        assert_eq!(sender.poll_event(5_999_999), None);
+        assert_eq!(sender.poll_message(4_999_999), None);
+        assert!(sender.poll_message(5_000_000).is_some());
+        assert_eq!(sender.poll_message(5_999_999), None);
         assert_eq!((sender.sent(), sender.slip_ns().len()), (1, 1));
     }
 
@@ -263,7 +350,7 @@ mod tests {
     fn late_generator_keeps_the_intended_times_and_records_the_slip() {
         let mut sender = sender();
         let mut seen = Vec::new();
-        while let Some(event) = sender.poll_event(9_000_000) {
+        while let Some(event) = sender.poll_message(9_000_000) {
             let marker = MarkerFinder::new().find(event.text).unwrap();
             assert_eq!(event.intended_ns, marker.intended_ns);
             seen.push((event.user, marker.n, marker.intended_ns));
@@ -278,24 +365,13 @@ mod tests {
     }
 
     #[test]
-    fn event_to_nats_is_published_to_the_subject_of_its_user() {
-        let (mut plain, mut nats) = (sender(), sender_in(Protocol::Nats));
-        for user in [0, 1, 0] {
-            let event = plain.poll_event(9_000_000).unwrap();
-            let mut expected = Vec::new();
-            nats::encode_publish(&mut expected, user, event.text);
-            assert_eq!(nats.poll_event(9_000_000).unwrap().text, expected);
-        }
-    }
-
-    #[test]
     fn cut_sender_has_nothing_left() {
         let mut sender = sender();
-        assert!(sender.poll_event(5_000_000).is_some());
+        assert!(sender.poll_message(5_000_000).is_some());
         let sent = sender.cut();
         assert_eq!((sent.events_of(0), sent.events_of(1)), (1, 0));
         assert_eq!(
-            (sender.next_ns(), sender.poll_event(9_000_000)),
+            (sender.next_ns(), sender.poll_message(9_000_000)),
             (None, None)
         );
     }
@@ -308,7 +384,7 @@ mod tests {
     fn replies_settle_what_was_sent() {
         let mut ledger = Acknowledgements::new(2);
         for index in [0, 0, 1] {
-            ledger.note_sent(index, 0);
+            ledger.note_sent(index, 0, 1);
         }
         assert_eq!(ledger.unsettled(), 3);
         for (through, unsettled) in [(1, 2), (1, 2), (99, 1), (0, 1)] {
@@ -323,7 +399,7 @@ mod tests {
     fn acknowledgement_counts_from_the_intended_time_of_each_message() {
         let mut ledger = Acknowledgements::new(1);
         for intended_ns in [1_000_000, 2_000_000, 3_000_000] {
-            ledger.note_sent(0, intended_ns);
+            ledger.note_sent(0, intended_ns, 1);
         }
         let mut check = |through, now_ns, expected: &[u64]| {
             assert!(ledger.handle_reply(0, &ack(through), now_ns));
@@ -348,5 +424,68 @@ mod tests {
         assert_eq!(ledger.refusal(), Some("OVERLOADED"));
         assert_eq!(ledger.take_nacks().len(), 2);
         assert_eq!(ledger.refusal(), None);
+    }
+
+    #[test]
+    fn events_of_one_time_become_one_message() {
+        let check = |packing: Packing, expected: &[(u32, u64)]| {
+            let lane = Lane::new(0..2, 1000.0, Duration::from_millis(5), Arrival::Even);
+            let schedule = Schedule::new(vec![lane.in_batches(3)]);
+            let start = Start {
+                at_ns: 0,
+                wall_ms: 1_763_805_600_000,
+            };
+            let mut sender = Sender::new(9, Filling::Letters(0).into(), packing, schedule, start);
+            let mut seen = Vec::new();
+            while let Some(message) = sender.poll_message(u64::MAX / 2) {
+                seen.push((message.events, message.intended_ns));
+                let text = std::str::from_utf8(message.text).unwrap();
+                let events: Vec<serde_json::Value> = match packing {
+                    Packing::Array(_) => serde_json::from_str(text).unwrap(),
+                    _ => text
+                        .lines()
+                        .map(|line| serde_json::from_str(line).unwrap())
+                        .collect(),
+                };
+                assert_eq!(events.len(), message.events as usize, "{text}");
+            }
+            assert_eq!(
+                (seen.as_slice(), sender.sent()),
+                (expected, 5),
+                "{packing:?}"
+            );
+        };
+        check(Packing::Array(3), &[(3, 0), (2, 3_000_000)]);
+        check(Packing::Lines(2), &[(2, 0), (1, 0), (2, 3_000_000)]);
+        let single = [(1, 0), (1, 0), (1, 0), (1, 3_000_000), (1, 3_000_000)];
+        check(Packing::Single, &single);
+    }
+
+    #[test]
+    fn answer_accounts_for_every_event_of_its_request() {
+        let check = |status, body: &str, expected: &[(&str, u64)]| {
+            let mut ledger = Acknowledgements::new(1);
+            ledger.note_sent(0, 1_000_000, 3);
+            let body = body.as_bytes();
+            ledger.handle_answer(0, &Answer { status, body }, 3_000_000);
+            assert_eq!((ledger.awaited(0), ledger.unsettled()), (0, 0));
+            assert_eq!(ledger.take_settled_events(), 3);
+            assert_eq!(ledger.take_latency_ns().len(), 1);
+            let nacks = ledger.take_nacks();
+            let nacks: Vec<_> = nacks.iter().map(|(code, n)| (code.as_str(), *n)).collect();
+            assert_eq!(nacks, expected, "{}", body.escape_ascii());
+        };
+        check(200, r#"{"accepted":3,"duplicates":0,"rejected":[]}"#, &[]);
+        let rows = r#"{"accepted":1,"duplicates":1,"rejected":[{"index":2,"code":"A"}]}"#;
+        check(200, rows, &[("A", 1), ("duplicate", 1)]);
+        let short = r#"{"accepted":1,"duplicates":0,"rejected":[]}"#;
+        check(200, short, &[("unaccounted", 2)]);
+        let full = r#"{"error":{"code":"STORAGE_FULL","message":"x"}}"#;
+        check(507, full, &[("STORAGE_FULL", 3)]);
+        check(502, "nonsense", &[("status 502", 3)]);
+        let mut ledger = Acknowledgements::new(1);
+        let body = b"";
+        ledger.handle_answer(0, &Answer { status: 200, body }, 0);
+        assert_eq!(ledger.take_nacks()["unasked"], 1);
     }
 }

@@ -215,6 +215,12 @@ impl Recorder {
                 .is_none_or(|missing| missing.is_empty())
     }
 
+    /// Events that subscriber `index` was to get after the last that came.
+    pub(crate) fn ahead_of(&self, index: usize) -> u64 {
+        let cursor = &self.cursors[index];
+        u64::from(cursor.expected - cursor.next)
+    }
+
     /// Expects no more than the events of `schedule`, which was cut since: what it has lost was
     /// never sent.
     pub(crate) fn expect_only(&mut self, schedule: &Schedule) {

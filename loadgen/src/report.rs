@@ -11,6 +11,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::laggards::Lagged;
 use crate::phase::PhaseOutcome;
 use crate::record::{GroupRecord, Violations};
 use crate::returned::{Returned, ReturnedReport};
@@ -25,6 +26,14 @@ pub(crate) struct Bounds {
     pub(crate) busy: f64,
 }
 
+impl Bounds {
+    /// None: of a load whose latency is not claimed.
+    pub(crate) const NONE: Self = Self {
+        slip: Duration::MAX,
+        busy: f64::INFINITY,
+    };
+}
+
 /// Whether a run's numbers stand. The worse is the greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -35,6 +44,17 @@ pub(crate) enum Verdict {
     GeneratorBound,
     /// Deliveries, acknowledgements or connections were lost or wrong.
     Failed,
+}
+
+impl Verdict {
+    /// What stands before its reasons.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Clean => "",
+            Self::GeneratorBound => "generator-bound",
+            Self::Failed => "FAILED",
+        }
+    }
 }
 
 /// One measured phase.
@@ -49,6 +69,9 @@ pub(crate) struct RunReport {
     /// Viewers that came back meanwhile.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) returned: Option<ReturnedReport>,
+    /// Viewers that read slowly meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lagged: Option<Lagged>,
     /// What the publishers heard.
     pub(crate) acknowledgements: AcknowledgementReport,
     /// From the first intended time to the last delivery.
@@ -71,8 +94,11 @@ pub(crate) struct RunReport {
 #[derive(Debug, Serialize)]
 pub(crate) struct AcknowledgementReport {
     publishers: usize,
+    /// Events.
     acknowledged: u64,
-    /// From the intended send; empty where it would not stand, or nothing is acknowledged.
+    /// What they came in.
+    messages: u64,
+    /// Of each message, from its intended send; empty where it would not stand, or nothing is acknowledged.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     latency_ns: BTreeMap<&'static str, u64>,
     /// All of it.
@@ -110,6 +136,8 @@ pub(crate) struct GroupReport {
 struct ServerReport {
     cpu_ns_per_delivery: Option<f64>,
     cpu_ns_per_event: Option<f64>,
+    /// Events a second for which one core's CPU time would do.
+    events_per_core_second: Option<f64>,
     /// CPU time over wall time; 1 is one core.
     cpu_share: f64,
     /// The same of the thread that writes the event log, where there is one.
@@ -146,6 +174,7 @@ impl RunReport {
             returned: outcome
                 .returned
                 .map(|returned| ReturnedReport::new(returned, verdict)),
+            lagged: outcome.lagged,
             acknowledgements,
             verdict,
             reasons,
@@ -199,11 +228,8 @@ impl RunReport {
             let _ = write!(first, "  {:.0} deliveries/s", self.deliveries_per_second);
         }
         lines.extend(self.returned.as_ref().map(ReturnedReport::line));
-        let label = match self.verdict {
-            Verdict::Clean => "",
-            Verdict::GeneratorBound => "generator-bound",
-            Verdict::Failed => "FAILED",
-        };
+        lines.extend(self.lagged.as_ref().map(Lagged::line));
+        let label = self.verdict.label();
         lines.extend(
             self.reasons
                 .iter()
@@ -319,7 +345,8 @@ impl AcknowledgementReport {
         let histogram = outcome.acknowledged_ns.clone();
         Self {
             publishers: outcome.publishers,
-            acknowledged: histogram.len(),
+            acknowledged: outcome.acknowledged,
+            messages: histogram.len(),
             latency_ns: if verdict == Verdict::Clean {
                 percentiles(&histogram)
             } else {
@@ -332,16 +359,20 @@ impl AcknowledgementReport {
 
 impl ServerReport {
     fn text(&self) -> String {
-        let (cpu, what) = match (self.cpu_ns_per_delivery, self.cpu_ns_per_event) {
-            (Some(cpu_ns), _) => (cpu_ns / 1e3, "delivery"),
-            (None, cpu_ns) => (cpu_ns.unwrap_or(0.0) / 1e3, "event"),
+        let cpu = match (self.cpu_ns_per_delivery, self.events_per_core_second) {
+            (Some(cpu_ns), _) => format!("{:.2} µs CPU/delivery", cpu_ns / 1e3),
+            (None, events) => {
+                let (events, cpu_ns) = (events.unwrap_or(0.0), self.cpu_ns_per_event);
+                let cpu_us = cpu_ns.unwrap_or(0.0) / 1e3;
+                format!("{cpu_us:.2} µs CPU/event ({events:.0} ev/s/core)")
+            }
         };
         let share = self.cpu_share * 100.0;
         let rss = self.rss_bytes as f64 / MIB;
         let writer = self.log_writer_cpu_share.map_or_else(String::new, |share| {
             format!(" (log writer {:.1} %)", share * 100.0)
         });
-        format!("server {cpu:.2} µs CPU/{what}, {share:.0} % CPU{writer}, RSS {rss:.1} MiB")
+        format!("server {cpu}, {share:.0} % CPU{writer}, RSS {rss:.1} MiB")
     }
 }
 
@@ -414,6 +445,7 @@ pub(crate) fn failures(outcome: &PhaseOutcome) -> Vec<String> {
         ));
     }
     reasons.extend(outcome.returned.iter().flat_map(Returned::failures));
+    reasons.extend(outcome.lagged.as_ref().and_then(Lagged::failure));
     let refused = outcome.nacks.iter();
     reasons.extend(refused.map(|(code, count)| format!("{count} events refused with {code}")));
     reasons.extend(
@@ -426,7 +458,7 @@ pub(crate) fn failures(outcome: &PhaseOutcome) -> Vec<String> {
 }
 
 /// Every bound at which the generator was the bottleneck.
-fn generator_bounds(outcome: &PhaseOutcome, bounds: Bounds) -> Vec<String> {
+pub(crate) fn generator_bounds(outcome: &PhaseOutcome, bounds: Bounds) -> Vec<String> {
     let mut reasons = Vec::new();
     let slip_ns = outcome.slip_ns.value_at_quantile(0.99);
     if u128::from(slip_ns) > bounds.slip.as_nanos() {
@@ -454,6 +486,7 @@ fn server_report(outcome: &PhaseOutcome, delivered: u64) -> Option<ServerReport>
     Some(ServerReport {
         cpu_ns_per_delivery: each(delivered),
         cpu_ns_per_event: each(outcome.sent),
+        events_per_core_second: each(outcome.sent).map(|cpu_ns| 1e9 / cpu_ns),
         cpu_share: share(cpu_ns),
         log_writer_cpu_share: writer_ns.map(|writer_ns| share(writer_ns as f64)),
         rss_bytes: outcome.server_rss_bytes?,
@@ -464,8 +497,10 @@ fn server_report(outcome: &PhaseOutcome, delivered: u64) -> Option<ServerReport>
 pub(crate) mod tests {
     use super::*;
     use crate::payload::Identity;
+    use crate::publish::Packing;
     use crate::record::latency_histogram;
     use crate::scenario::Size;
+    use crate::schedule::Arrival;
     use crate::upgrade::Extension;
 
     pub(crate) fn histogram(samples: u64) -> Histogram<u64> {
@@ -502,6 +537,8 @@ pub(crate) mod tests {
             warmup: Duration::ZERO,
             size: Size::Frame(415),
             identity: Identity::None,
+            arrival: Arrival::Even,
+            packing: Packing::Single,
             extension: Extension::None,
             repeat: 1,
             publishers: 1,
@@ -528,6 +565,7 @@ pub(crate) mod tests {
             first_delivery: None,
             sent: 1000,
             publishers: 1,
+            acknowledged: 1000,
             acknowledged_ns: histogram(1000),
             unsettled: 0,
             nacks: BTreeMap::new(),
@@ -539,6 +577,7 @@ pub(crate) mod tests {
             log_writer_cpu_ns: None,
             server_rss_bytes: Some(3 * 1024 * 1024),
             returned: None,
+            lagged: None,
             aborted: None,
             closed: Vec::new(),
         }
@@ -579,11 +618,11 @@ pub(crate) mod tests {
         outcome.log_writer_cpu_ns = Some(1_000_000_000);
         let report = RunReport::new(&publishing(), outcome);
         assert_eq!(
-            report.lines("publish"),
+            report.lines("ingest"),
             [
-                "publish 1 publishers 10 ev/s: acknowledged 1000/1000 (refused 0)  p50 5.001  \
-                 p90 5.001  p99 5.001  max 5.001 ms  server 10.00 µs CPU/event, 0 % CPU (log \
-                 writer 1.0 %), RSS 3.0 MiB"
+                "ingest 1 publishers 10 ev/s: acknowledged 1000/1000 (refused 0)  p50 5.001  \
+                 p90 5.001  p99 5.001  max 5.001 ms  server 10.00 µs CPU/event (100000 ev/s/core), \
+                 0 % CPU (log writer 1.0 %), RSS 3.0 MiB"
             ]
         );
         let metrics = report.metrics();

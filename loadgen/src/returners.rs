@@ -52,8 +52,8 @@ pub(crate) struct Returners {
     viewers: Vec<Viewer>,
     /// When the first is due, nanoseconds of the generator's clock.
     start_ns: u64,
-    /// Between two dials.
-    interval_ns: u64,
+    /// When each is due after that; rising.
+    dues_ns: Vec<u64>,
     dialled: usize,
     settled: usize,
     recorder: Recorder,
@@ -76,8 +76,18 @@ struct Viewer {
 impl Returners {
     /// Viewers that connect to `paths` without a cursor, spread over `within`, to be told one.
     pub(crate) fn greeted(paths: Vec<String>, within: Duration) -> Self {
+        let dues_ns = evenly(paths.len(), within);
         let recorder = Recorder::idle(&subscriptions(paths.len(), &(0..1)), 1);
-        Self::new(paths, within, recorder, FRESH)
+        Self::new(paths, dues_ns, recorder, FRESH)
+    }
+
+    /// Viewers that connect to `paths`, each at its time of `schedule`, and want no more than to be
+    /// greeted, or where the server does not greet (`greets`) to be upgraded.
+    pub(crate) fn connecting(paths: Vec<String>, mut schedule: Schedule, greets: bool) -> Self {
+        let times = std::iter::from_fn(|| schedule.pop()).map(|due| due.at_ns);
+        let dues_ns: Vec<_> = times.take(paths.len()).collect();
+        let recorder = Recorder::idle(&subscriptions(paths.len(), &(0..1)), 1);
+        Self::new(paths, dues_ns, recorder, if greets { FRESH } else { OPEN })
     }
 
     /// Viewers that connect to `paths`, spread over `within`, to get what they have `missed`.
@@ -89,17 +99,19 @@ impl Returners {
             users,
         } = missed;
         let schedule = Schedule::new(vec![Lane::counted(users.clone(), 1.0, events)]);
+        let dues_ns = evenly(paths.len(), within);
         let subscriptions = subscriptions(paths.len(), &users);
         let recorder = Recorder::new(run, filling, &subscriptions, 1, &schedule);
-        Self::new(paths, within, recorder, RESUMED)
+        Self::new(paths, dues_ns, recorder, RESUMED)
     }
 
     fn new(
-        paths: Vec<String>,
-        within: Duration,
+        mut paths: Vec<String>,
+        dues_ns: Vec<u64>,
         recorder: Recorder,
         outcome: &'static str,
     ) -> Self {
+        paths.truncate(dues_ns.len());
         let viewer = |path| Viewer {
             path,
             greeting: None,
@@ -107,7 +119,7 @@ impl Returners {
         };
         Self {
             start_ns: 0,
-            interval_ns: within.as_nanos() as u64 / paths.len().max(1) as u64,
+            dues_ns,
             viewers: paths.into_iter().map(viewer).collect(),
             dialled: 0,
             settled: 0,
@@ -161,6 +173,14 @@ impl Returners {
                 self.settle(index);
             }
             _ => self.recorder.count_other(text),
+        }
+    }
+
+    /// The upgrade of viewer `index` was accepted.
+    pub(crate) fn handle_open(&mut self, index: usize, now_ns: u64) {
+        if self.outcome == OPEN {
+            self.note_caught_up(index, now_ns);
+            self.settle(index);
         }
     }
 
@@ -218,10 +238,12 @@ impl Returners {
     }
 
     fn due_ns(&self, index: usize) -> u64 {
-        self.start_ns + index as u64 * self.interval_ns
+        self.start_ns + self.dues_ns[index]
     }
 }
 
+/// Of a viewer whose server does not greet.
+const OPEN: &str = "open";
 /// The outcome of a viewer without a cursor.
 pub(crate) const FRESH: &str = "fresh";
 /// The outcome with which a viewer gets all that it has missed.
@@ -230,7 +252,7 @@ pub(crate) const RESUMED: &str = "resumed";
 impl Greeting {
     /// What `connection_established` says of the viewer's own stream; `None` where it says
     /// nothing of it.
-    fn parse(text: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Message {
             data: Established,
@@ -255,6 +277,12 @@ impl Greeting {
             to: row.to,
         })
     }
+}
+
+/// Times of so many, spread evenly over `within`.
+fn evenly(count: usize, within: Duration) -> Vec<u64> {
+    let interval_ns = within.as_nanos() as u64 / count.max(1) as u64;
+    (0..count as u64).map(|index| index * interval_ns).collect()
 }
 
 fn subscriptions(viewers: usize, users: &Range<u32>) -> Vec<Subscription> {

@@ -11,14 +11,18 @@ use serde_json::Value;
 use crate::driver::{Connected, Dial, Driver, DriverError, Settings};
 use crate::filling::Filling;
 use crate::idle::{IdleReport, MemoryReport};
+use crate::laggards::Laggards;
 use crate::link::Role;
 use crate::payload::{self, Form, Identity, RUNS};
 use crate::phase::{Bell, Phase, PhaseOutcome};
 use crate::proc::Process;
+use crate::protocol::Protocol;
+use crate::publish::Packing;
 use crate::record::Subscription;
 use crate::report::{Bounds, RunReport};
 use crate::schedule::{Arrival, Lane, Schedule};
-use crate::target::{Protocol, Target};
+use crate::storm::Storm;
+use crate::target::Target;
 use crate::upgrade::Extension;
 
 /// Why a scenario has no result.
@@ -101,6 +105,10 @@ pub(crate) struct Load {
     pub(crate) size: Size,
     /// Of each event.
     pub(crate) identity: Identity,
+    /// How the events of the first group arrive; those of the others are spread.
+    pub(crate) arrival: Arrival,
+    /// How events become messages.
+    pub(crate) packing: Packing,
     /// What the subscribers offer.
     pub(crate) extension: Extension,
     /// Measured phases.
@@ -169,11 +177,12 @@ impl<'a> Session<'a> {
         let subscriptions = load.subscriptions();
         let dials = dials(target, &subscriptions, load.users(), load.publishers);
         require_descriptors(dials.len() + returners)?;
+        let protocol = settings.protocol.clone();
         let mut driver = Driver::new(settings, subscriptions, load.groups.len())?;
         let connected = driver.connect(&dials)?;
         driver.hold(SETTLE)?;
         let run = first_run();
-        let form = calibrate(&mut driver, target.protocol(), load, run)?;
+        let form = calibrate(&mut driver, &protocol, load, run)?;
         Ok(Self {
             load,
             driver,
@@ -209,15 +218,71 @@ impl<'a> Session<'a> {
         schedule: Schedule,
         until: Option<Bell>,
     ) -> Result<PhaseOutcome, ScenarioError> {
+        let phase = self.phase(schedule, until);
+        Ok(self.driver.run(phase, self.server)?)
+    }
+
+    /// The next phase.
+    fn phase(&mut self, schedule: Schedule, until: Option<Bell>) -> Phase {
         self.run = (self.run + 1) % RUNS;
-        let phase = Phase {
+        Phase {
             run: self.run,
             form: self.form,
+            packing: self.load.packing,
             schedule,
             drain: self.load.drain,
             returners: None,
+            storm: None,
+            laggards: None,
             until,
             bell: None,
+        }
+    }
+
+    /// One phase of `schedule`, in which all subscribers are cut off and come back by `storm`;
+    /// nothing is sent once `until` rings.
+    pub(crate) fn run_storm(
+        &mut self,
+        schedule: Schedule,
+        storm: Storm,
+        until: Bell,
+    ) -> Result<PhaseOutcome, ScenarioError> {
+        let phase = Phase {
+            storm: Some(storm),
+            bell: Some(until.clone()),
+            ..self.phase(schedule, Some(until))
+        };
+        Ok(self.driver.run(phase, self.server)?)
+    }
+
+    /// One phase of the load beside `count` more subscribers of its users, who read so slowly.
+    pub(crate) fn run_beside_laggards(
+        &mut self,
+        target: &Target,
+        count: u32,
+        bytes_per_second: u64,
+    ) -> Result<PhaseOutcome, ScenarioError> {
+        let users = self.load.users();
+        let slow: Vec<_> = (0..count)
+            .map(|index| Subscription {
+                user: self.load.groups[0].users.start + index % users,
+                group: 0,
+            })
+            .collect();
+        let dial = |(index, subscription): (usize, &Subscription)| Dial {
+            path: target.subscriber_path(subscription.user),
+            role: Role::Laggard(index),
+        };
+        let dials: Vec<_> = slow.iter().enumerate().map(dial).collect();
+        self.driver.connect_guests(slow.clone(), &dials)?;
+        self.settle()?;
+        let schedule = self.load.schedule(self.load.duration);
+        let phase = self.phase(schedule.clone(), None);
+        let filling = self.form.filling;
+        let laggards = Laggards::new(phase.run, filling, &slow, &schedule, bytes_per_second);
+        let phase = Phase {
+            laggards: Some(laggards),
+            ..phase
         };
         Ok(self.driver.run(phase, self.server)?)
     }
@@ -288,6 +353,20 @@ impl Load {
             .sum()
     }
 
+    /// Subscriber connections of all groups.
+    pub(crate) fn subscribers(&self) -> usize {
+        let connections = self.groups.iter().map(Group::connections);
+        connections.map(|connections| connections as usize).sum()
+    }
+
+    /// Path and query of each subscriber.
+    pub(crate) fn subscriber_paths(&self, target: &Target) -> Vec<String> {
+        let subscriptions = self.subscriptions().into_iter();
+        subscriptions
+            .map(|subscription| target.subscriber_path(subscription.user))
+            .collect()
+    }
+
     fn subscriptions(&self) -> Vec<Subscription> {
         let mut subscriptions = Vec::new();
         for (group, members) in self.groups.iter().enumerate() {
@@ -301,20 +380,17 @@ impl Load {
 
     /// What is sent when in `duration` of it.
     pub(crate) fn schedule(&self, duration: Duration) -> Schedule {
-        let arrival = if self.groups.len() > 1 {
-            Arrival::Spread
-        } else {
-            Arrival::Even
+        let lane = |(index, group): (usize, &Group)| {
+            let (users, rate) = (group.users.clone(), group.events_per_second);
+            let arrival = match self.arrival {
+                Arrival::Even if self.groups.len() > 1 => Arrival::Spread,
+                arrival if index == 0 => arrival,
+                _ => Arrival::Spread,
+            };
+            let lane = Lane::new(users, rate, duration, arrival);
+            lane.in_batches(self.packing.events_max().into())
         };
-        let lane = |group: &Group| {
-            Lane::new(
-                group.users.clone(),
-                group.events_per_second,
-                duration,
-                arrival,
-            )
-        };
-        Schedule::new(self.groups.iter().map(lane).collect())
+        Schedule::new(self.groups.iter().enumerate().map(lane).collect())
     }
 
     /// Events that one user of the first group gets in half of the whole run.
@@ -335,7 +411,7 @@ const DESCRIPTORS_SPARE: u64 = 32;
 /// without filling is sent, whatever envelope the server puts around it.
 fn calibrate(
     driver: &mut Driver,
-    protocol: Protocol,
+    protocol: &Protocol,
     load: &Load,
     run: u32,
 ) -> Result<Form, ScenarioError> {
@@ -360,9 +436,12 @@ fn first_delivery_bytes(
     let phase = Phase {
         run,
         form,
+        packing: load.packing,
         schedule: Schedule::new(vec![Lane::single(load.groups[0].users.start)]),
         drain: load.drain,
         returners: None,
+        storm: None,
+        laggards: None,
         until: None,
         bell: None,
     };
@@ -375,7 +454,7 @@ fn first_delivery_bytes(
 
 impl Size {
     /// What fills an event whose text takes `empty` bytes without filling.
-    fn filling(self, protocol: Protocol, empty: usize) -> Result<Filling, ScenarioError> {
+    fn filling(self, protocol: &Protocol, empty: usize) -> Result<Filling, ScenarioError> {
         let (around, wanted, kind) = match self {
             Self::Event(bytes) => (0, bytes, Filling::Letters(0)),
             Self::Frame(bytes) => (protocol.around_bytes(bytes), bytes, Filling::Letters(0)),
@@ -480,7 +559,7 @@ mod tests {
     fn filling_makes_up_the_size() {
         let events = Protocol::Events;
         let check = |size: Size, empty, expected: Option<Filling>| {
-            assert_eq!(size.filling(events, empty).ok(), expected, "{size}");
+            assert_eq!(size.filling(&events, empty).ok(), expected, "{size}");
         };
         check(Size::Frame(415), 200, Some(Filling::Letters(211)));
         check(Size::Frame(204), 200, Some(Filling::Letters(0)));
@@ -488,7 +567,7 @@ mod tests {
         check(Size::Event(300), 200, Some(Filling::Letters(100)));
         check(Size::Payload(2048), 200, Some(Filling::Text(1848)));
         check(Size::Payload(199), 200, None);
-        let nats = Size::Frame(415).filling(Protocol::Nats, 200).ok();
+        let nats = Size::Frame(415).filling(&Protocol::Nats, 200).ok();
         assert_eq!(nats, Some(Filling::Letters(211 - 21)));
     }
 
@@ -499,6 +578,8 @@ mod tests {
             warmup: Duration::from_secs(2),
             size: Size::Frame(415),
             identity: Identity::None,
+            arrival: Arrival::Even,
+            packing: Packing::Single,
             extension: Extension::None,
             repeat: 3,
             publishers: 1,

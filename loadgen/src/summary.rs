@@ -49,7 +49,7 @@ pub(crate) struct Summary {
     schema: &'static str,
     /// What was run, to run it again.
     pub(crate) command: String,
-    /// `fanout`, `users` or `publish`.
+    /// The name of its command.
     pub(crate) scenario: &'static str,
     /// The kind of server.
     pub(crate) target: &'static str,

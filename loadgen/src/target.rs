@@ -3,9 +3,8 @@
 
 use clap::ValueEnum;
 
-use crate::frames::header_bytes;
-use crate::nats;
 use crate::payload::user_name;
+use crate::protocol::Protocol;
 use crate::token::Minter;
 
 /// The dialect in which a Sightline viewer connects.
@@ -15,27 +14,6 @@ pub(crate) enum Dialect {
     Keen,
     /// `/observatory?subscribe=all`.
     Observatory,
-}
-
-/// What the messages of a connection hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    /// Each is an event, or something that the server says.
-    Events,
-    /// The operations of NATS, as they come.
-    Nats,
-}
-
-impl Protocol {
-    /// Bytes around the text of an event in a frame of `frame_bytes`, its header included: what a
-    /// subscriber gets for an event that comes in a frame of its own.
-    pub(crate) fn around_bytes(self, frame_bytes: usize) -> usize {
-        let header = header_bytes(frame_bytes);
-        match self {
-            Self::Events => header,
-            Self::Nats => header + nats::around_bytes(frame_bytes.saturating_sub(header)),
-        }
-    }
 }
 
 /// A server's way of being connected to.
@@ -67,7 +45,7 @@ impl Target {
         }
     }
 
-    /// What the messages of its connections hold.
+    /// What its connections speak, where nothing else is asked for.
     pub(crate) fn protocol(&self) -> Protocol {
         match self {
             Self::Nats => Protocol::Nats,
@@ -110,7 +88,7 @@ impl Target {
             Self::Sightline { minter, .. } => {
                 format!(
                     "/v1/publish?token={}",
-                    minter.mint("loadgen", "publish:any")
+                    minter.mint(PUBLISHER, "publish:any")
                 )
             }
             Self::Topic {
@@ -119,6 +97,14 @@ impl Target {
                 format!("/pub?topic={name}&token={}", minter.mint(&name, "publish"))
             }
             Self::Topic { minter: None } => format!("/pub?topic={name}"),
+        }
+    }
+
+    /// The token of a publisher that sends requests, where the server takes any.
+    pub(crate) fn publisher_token(&self) -> Option<String> {
+        match self {
+            Self::Sightline { minter, .. } => Some(minter.mint(PUBLISHER, "publish:any")),
+            Self::Nats | Self::Topic { .. } => None,
         }
     }
 
@@ -141,6 +127,9 @@ impl Target {
         matches!(self, Self::Sightline { .. })
     }
 }
+
+/// The `sub` of the gateway's publisher.
+const PUBLISHER: &str = "loadgen";
 
 #[cfg(test)]
 mod tests {
@@ -188,13 +177,5 @@ mod tests {
             100,
         );
         check(&Target::Nats, "/", "/", 2);
-    }
-
-    #[test]
-    fn frame_of_an_event_is_its_text_and_what_is_around_it() {
-        assert_eq!(Protocol::Events.around_bytes(415), 4);
-        // `MSG u000000 1 388`, two line ends, and the header of the frame.
-        assert_eq!(Protocol::Nats.around_bytes(415), 4 + 17 + 4);
-        assert!(Protocol::Nats.around_bytes(0) > 0);
     }
 }

@@ -4,17 +4,20 @@
 //! fills one with what the socket has, [`Transport::open`] makes text of it.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
+use std::time::Duration;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use rustix::net::sockopt::{set_socket_linger, set_socket_recv_buffer_size};
 
 use crate::tls::{TlsClient, TlsSession};
 
 /// A socket, non-blocking, with `TCP_NODELAY`.
 #[derive(Debug)]
 pub(crate) struct Transport {
-    socket: TcpStream,
+    /// `None` once it was reset.
+    socket: Option<TcpStream>,
     tls: Option<TlsSession>,
 }
 
@@ -26,7 +29,7 @@ impl Transport {
         let socket = TcpStream::connect(address)?;
         socket.set_nodelay(true)?;
         Ok(Self {
-            socket,
+            socket: Some(socket),
             tls: tls.map_err(io::Error::other)?,
         })
     }
@@ -34,22 +37,44 @@ impl Transport {
     /// Has `registry` report both directions under `token`.
     pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
-        registry.register(&mut self.socket, token, interest)
+        registry.register(self.socket()?, token, interest)
     }
 
     /// Has `registry` report it no more.
     pub(crate) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        registry.deregister(&mut self.socket)
+        registry.deregister(self.socket()?)
+    }
+
+    /// Sends a FIN: the server will hear nothing more. The socket stays.
+    pub(crate) fn end(&mut self) -> io::Result<()> {
+        self.socket()?.shutdown(Shutdown::Write)
+    }
+
+    /// Closes the socket with an RST.
+    pub(crate) fn reset(&mut self) -> io::Result<()> {
+        set_socket_linger(self.socket()?, Some(Duration::ZERO))?;
+        self.socket = None;
+        Ok(())
+    }
+
+    /// Lets the kernel keep no more than about so many bytes that nobody has read.
+    pub(crate) fn limit_received(&mut self, bytes: usize) -> io::Result<()> {
+        Ok(set_socket_recv_buffer_size(self.socket()?, bytes)?)
+    }
+
+    /// Whether the socket is still there.
+    pub(crate) fn has_socket(&self) -> bool {
+        self.socket.is_some()
     }
 
     /// Why the connecting failed, where it did.
     pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.socket.take_error()
+        self.socket.as_ref().map_or(Ok(None), TcpStream::take_error)
     }
 
     /// Reads once what the socket holds, as it came over the wire.
     pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.socket.read(buffer)
+        self.socket()?.read(buffer)
     }
 
     /// The text in `received`: itself, or what it says once decrypted into `buffer`.
@@ -70,15 +95,16 @@ impl Transport {
     /// Sends of `text` what it can; 0 where the socket is full, or TLS is not ready.
     /// Errors: the connection is broken.
     pub(crate) fn send(&mut self, text: &[u8]) -> io::Result<usize> {
+        let socket = self.socket.as_mut().ok_or_else(closed)?;
         let Some(tls) = &mut self.tls else {
-            return until_full(|| self.socket.write(text));
+            return until_full(|| socket.write(text));
         };
-        flush_records(tls, &mut self.socket)?;
+        flush_records(tls, socket)?;
         if tls.wants_write() {
             return Ok(0);
         }
         let bytes = tls.encrypt(text)?;
-        flush_records(tls, &mut self.socket)?;
+        flush_records(tls, socket)?;
         Ok(bytes)
     }
 
@@ -91,6 +117,14 @@ impl Transport {
     pub(crate) fn is_resumed(&self) -> Option<bool> {
         self.tls.as_ref()?.is_resumed()
     }
+
+    fn socket(&mut self) -> io::Result<&mut TcpStream> {
+        self.socket.as_mut().ok_or_else(closed)
+    }
+}
+
+fn closed() -> io::Error {
+    io::ErrorKind::NotConnected.into()
 }
 
 fn flush_records(tls: &mut TlsSession, socket: &mut TcpStream) -> io::Result<()> {

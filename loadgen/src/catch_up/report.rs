@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::proc::kernel_release;
 use crate::report::{RunReport, Verdict, percentiles};
+use crate::returned::ReturnedReport;
 use crate::summary::{Spread, merged};
 
 /// One return of all viewers.
@@ -12,8 +13,11 @@ use crate::summary::{Spread, merged};
 pub(crate) struct Round {
     /// The live load before it.
     pub(crate) quiet: RunReport,
-    /// The live load meanwhile, and the viewers themselves.
+    /// The live load meanwhile, and the viewers themselves, where they have no load of their own.
     pub(crate) beside: RunReport,
+    /// The load of the viewers who come back, where they have one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) viewers: Option<RunReport>,
 }
 
 /// All rounds of one command.
@@ -47,20 +51,32 @@ impl Round {
     pub(crate) fn lines(&self) -> Vec<String> {
         let mut lines = self.quiet.lines("quiet");
         lines.extend(self.beside.lines("beside"));
+        let viewers = self.viewers.as_ref();
+        lines.extend(viewers.into_iter().flat_map(|run| run.lines("viewers")));
         lines
     }
 
     fn verdict(&self) -> Verdict {
-        self.quiet.verdict.max(self.beside.verdict)
+        let live = self.quiet.verdict.max(self.beside.verdict);
+        let viewers = self.viewers.as_ref().map(|run| run.verdict);
+        viewers.map_or(live, |viewers| live.max(viewers))
+    }
+
+    fn returned(&self) -> Option<&ReturnedReport> {
+        self.viewers
+            .as_ref()
+            .unwrap_or(&self.beside)
+            .returned
+            .as_ref()
     }
 }
 
 impl CatchUpReport {
-    /// Sums up `rounds`.
-    pub(crate) fn new(command: String, rounds: Vec<Round>) -> Self {
-        let seconds = |round: &Round| round.beside.returned.as_ref()?.seconds;
+    /// Sums up `rounds` as JSON of this schema.
+    pub(crate) fn new(schema: &'static str, command: String, rounds: Vec<Round>) -> Self {
+        let seconds = |round: &Round| round.returned()?.seconds;
         let mut report = Self {
-            schema: "loadgen/catch-up/1",
+            schema,
             command,
             kernel: kernel_release(),
             seconds: Spread::new(rounds.iter().filter_map(seconds).collect()),
@@ -109,10 +125,7 @@ impl CatchUpReport {
 
     /// The latencies of all rounds together: of the live load, and of the viewers' return.
     pub(crate) fn merged_latencies(&self) -> Vec<(&'static str, Histogram<u64>)> {
-        let returned = self
-            .rounds
-            .iter()
-            .filter_map(|round| round.beside.returned.as_ref());
+        let returned = self.rounds.iter().filter_map(Round::returned);
         vec![
             ("quiet", self.live(QUIET)),
             ("beside", self.live(BESIDE)),
@@ -159,6 +172,7 @@ mod tests {
         Round {
             quiet: RunReport::new(&load(), outcome()),
             beside: RunReport::new(&load(), beside),
+            viewers: None,
         }
     }
 
@@ -176,7 +190,7 @@ mod tests {
     #[test]
     fn live_load_is_compared_over_all_rounds() {
         let rounds = vec![round(beside(500)), round(beside(500))];
-        let report = CatchUpReport::new(String::new(), rounds);
+        let report = CatchUpReport::new("x", String::new(), rounds);
         assert_eq!(report.verdict(), Verdict::Clean);
         let ratio = report.live_p99.unwrap().ratio;
         assert!((ratio - 2.0).abs() < 0.01, "{ratio}");
@@ -200,11 +214,11 @@ mod tests {
 
     #[test]
     fn nothing_is_compared_that_does_not_stand() {
-        let few = CatchUpReport::new(String::new(), vec![round(beside(999))]);
+        let few = CatchUpReport::new("x", String::new(), vec![round(beside(999))]);
         assert_eq!(few.lines(), ["live p99: too few deliveries for a ratio"]);
         let mut lossy = beside(1000);
         lossy.returned.as_mut().unwrap().record.violations.lost = 1;
-        let failed = CatchUpReport::new(String::new(), vec![round(lossy)]);
+        let failed = CatchUpReport::new("x", String::new(), vec![round(lossy)]);
         assert_eq!(failed.verdict(), Verdict::Failed);
         assert_eq!((failed.seconds, failed.live_p99), (None, None));
         let lines = failed.rounds[0].lines();

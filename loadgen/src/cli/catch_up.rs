@@ -6,10 +6,10 @@ use std::time::Duration;
 use clap::Args;
 
 use super::load::LoadArgs;
+use super::returning::{LIVE_USER, LiveArgs, RETURNING_USER, USERS_EACH_MAX};
 use super::server::{ServerArgs, UsageError};
 use super::{parse_positive, parse_seconds};
 use crate::catch_up::CatchUp;
-use crate::scenario::Group;
 use crate::target::Target;
 
 #[derive(Debug, Args)]
@@ -33,16 +33,8 @@ pub(crate) struct CatchUpArgs {
     /// Seconds that they may take.
     #[arg(long, default_value = "30", value_parser = parse_seconds)]
     patience: Duration,
-    /// Users of the live load beside them.
-    #[arg(long, default_value_t = 100,
-          value_parser = clap::value_parser!(u32).range(1..=USERS_EACH_MAX))]
-    live_users: u32,
-    /// Connections of each of those.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
-    live_connections_per_user: u32,
-    /// Events a second of the live load.
-    #[arg(long, default_value = "500", value_parser = parse_positive)]
-    live_rate: f64,
+    #[command(flatten)]
+    live: LiveArgs,
     /// Stops when the events are published, and writes here what a second run needs.
     #[arg(long, value_name = "FILE")]
     pub(crate) prepare: Option<PathBuf>,
@@ -58,14 +50,8 @@ pub(crate) struct CatchUpArgs {
 impl CatchUpArgs {
     /// The scenario that this asks for.
     pub(crate) fn catch_up(&self) -> CatchUp {
-        let live = Group {
-            name: "live",
-            users: LIVE_USER..LIVE_USER + self.live_users,
-            connections_per_user: self.live_connections_per_user,
-            events_per_second: self.live_rate,
-        };
         CatchUp {
-            live: self.load.load(vec![live]),
+            live: self.load.load(vec![self.live.group(LIVE_USER)]),
             viewers: self.viewers as usize,
             users: RETURNING_USER..RETURNING_USER + self.users,
             events: self.events,
@@ -78,12 +64,6 @@ impl CatchUpArgs {
     /// The target.
     /// Errors: `NeedsSightline` where it keeps nothing, and those of [`ServerArgs::target`].
     pub(crate) fn target(&self) -> Result<Target, UsageError> {
-        self.server.sightline("catch-up")
+        self.server.sightline("replay")
     }
 }
-
-/// The first user of those who come back, and of the live load: far from each other and from those
-/// that other loads begin with, who may have published to the same server in between.
-const RETURNING_USER: u32 = 300_000;
-const LIVE_USER: u32 = 600_000;
-const USERS_EACH_MAX: i64 = 300_000;

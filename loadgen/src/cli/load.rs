@@ -4,13 +4,18 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
-use super::server::ServerArgs;
+use super::arrival::Shape;
+use super::server::{ServerArgs, UsageError};
 use super::{USERS_MAX, parse_positive, parse_seconds};
+use crate::http;
 use crate::payload::Identity;
+use crate::protocol::{Posting, Protocol};
+use crate::publish::Packing;
 use crate::report::Bounds;
 use crate::scenario::{Group, Load, Size};
+use crate::target::Target;
 use crate::upgrade::Extension;
 
 #[derive(Debug, Args)]
@@ -18,9 +23,9 @@ pub(crate) struct Fanout {
     /// Connections of the one user.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
-    /// Events a second.
-    #[arg(long, default_value = "20", value_parser = parse_positive)]
-    rate: f64,
+    /// Events a second [default: 20].
+    #[arg(long, value_parser = parse_positive)]
+    rate: Option<f64>,
     #[command(flatten)]
     pub(crate) load: LoadArgs,
     #[command(flatten)]
@@ -35,9 +40,9 @@ pub(crate) struct Users {
     /// Connections of each user.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     connections_per_user: u32,
-    /// Events a second, of all users together.
-    #[arg(long, default_value = "500", value_parser = parse_positive)]
-    rate: f64,
+    /// Events a second, of all users together [default: 500].
+    #[arg(long, value_parser = parse_positive)]
+    rate: Option<f64>,
     /// One user more, CONNECTIONS:RATE, who is measured apart; the others are then the quiet
     /// ones.
     #[arg(long, value_name = "CONNECTIONS:RATE")]
@@ -49,13 +54,27 @@ pub(crate) struct Users {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Publish {
+pub(crate) struct Ingest {
+    /// How events are published.
+    #[arg(long, value_enum, default_value_t = Via::Websocket)]
+    via: Via,
     /// Users, to whose streams the events go in turn.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..USERS_MAX))]
     users: u32,
-    /// Events a second, each a message of its own.
-    #[arg(long, default_value = "20000", value_parser = parse_positive)]
-    rate: f64,
+    /// Events a second [default: 20000].
+    #[arg(long, value_parser = parse_positive)]
+    rate: Option<f64>,
+    /// Events of each message, all due at the same time: lines of a request, or an array in a
+    /// WebSocket message.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=BATCH_MAX))]
+    batch: u32,
+    /// What the answer to a request waits for (HTTP; a WebSocket publisher always hears of what is
+    /// durable).
+    #[arg(long, value_enum, default_value_t = Ack::Durable)]
+    ack: Ack,
+    /// Requests on one connection whose answers have not come (HTTP).
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pipeline: u32,
     /// Bytes of an event's text as it is published. It is filled with one letter.
     #[arg(long, default_value_t = 500)]
     payload_bytes: usize,
@@ -66,6 +85,24 @@ pub(crate) struct Publish {
     pub(crate) run: RunArgs,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
+}
+
+/// What carries events to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Via {
+    /// POSTs on connections that are kept alive.
+    Http,
+    /// Messages of a WebSocket.
+    Websocket,
+}
+
+/// What an acknowledgement means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Ack {
+    /// The events are on disk.
+    Durable,
+    /// The events are queued.
+    Received,
 }
 
 /// How long it goes on, how often, and when it stands.
@@ -80,6 +117,12 @@ pub(crate) struct RunArgs {
     /// Measured runs, one after the other on the same connections.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
+    /// How events arrive: `constant`, `poisson` or `poisson:SEED` (independent of each other, at
+    /// the same times for the same seed), `ramp:FROM:TO` (events a second at the beginning and at
+    /// the end) or `burst:EVENTS:SECONDS` (so many at once, every so often). The last two say the
+    /// rate themselves.
+    #[arg(long, default_value = "constant")]
+    arrival: Shape,
     /// Publisher connections, where the target leaves it open (a topic has its own always).
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     publishers: u32,
@@ -118,24 +161,26 @@ pub(crate) struct LoadArgs {
 
 impl Fanout {
     /// The load that this asks for.
-    pub(crate) fn load(&self) -> Load {
-        self.load.load(vec![Group {
+    /// Errors: `TwoRates`.
+    pub(crate) fn load(&self) -> Result<Load, UsageError> {
+        Ok(self.load.load(vec![Group {
             name: "all",
             users: 0..1,
             connections_per_user: self.connections,
-            events_per_second: self.rate,
-        }])
+            events_per_second: self.load.run.rate(self.rate, 20.0)?,
+        }]))
     }
 }
 
 impl Users {
     /// The load that this asks for. The hot user's number follows those of the others.
-    pub(crate) fn load(&self) -> Load {
+    /// Errors: `TwoRates`.
+    pub(crate) fn load(&self) -> Result<Load, UsageError> {
         let mut groups = vec![Group {
             name: if self.hot.is_some() { "quiet" } else { "all" },
             users: 0..self.users,
             connections_per_user: self.connections_per_user,
-            events_per_second: self.rate,
+            events_per_second: self.load.run.rate(self.rate, 500.0)?,
         }];
         groups.extend(self.hot.map(|hot| Group {
             name: "hot",
@@ -143,18 +188,19 @@ impl Users {
             connections_per_user: hot.connections,
             events_per_second: hot.rate,
         }));
-        self.load.load(groups)
+        Ok(self.load.load(groups))
     }
 }
 
-impl Publish {
+impl Ingest {
     /// The load that this asks for: users without subscribers.
-    pub(crate) fn load(&self) -> Load {
+    /// Errors: `TwoRates`.
+    pub(crate) fn load(&self) -> Result<Load, UsageError> {
         let users = Group {
             name: "all",
             users: 0..self.users,
             connections_per_user: 0,
-            events_per_second: self.rate,
+            events_per_second: self.run.rate(self.rate, 20_000.0)?,
         };
         let size = Size::Event(self.payload_bytes);
         let load = self.run.load(vec![users], size, Extension::None);
@@ -163,7 +209,40 @@ impl Publish {
         } else {
             Identity::None
         };
-        Load { identity, ..load }
+        let packing = match (self.batch, self.via) {
+            (1, _) => Packing::Single,
+            (events, Via::Http) => Packing::Lines(events),
+            (events, Via::Websocket) => Packing::Array(events),
+        };
+        Ok(Load {
+            identity,
+            packing,
+            ..load
+        })
+    }
+
+    /// What the connections to `target` speak.
+    /// Errors: `NeedsSightline`.
+    pub(crate) fn protocol(&self, target: &Target) -> Result<Protocol, UsageError> {
+        if self.via == Via::Websocket {
+            return Ok(target.protocol());
+        }
+        let token = target.publisher_token();
+        let token = token.ok_or(UsageError::NeedsSightline("ingest"))?;
+        let path = match self.ack {
+            Ack::Durable => "/v1/events?ack=durable",
+            Ack::Received => "/v1/events?ack=received",
+        };
+        let media = if self.batch == 1 {
+            "application/json"
+        } else {
+            "application/x-ndjson"
+        };
+        let host = self.server.server()?.host;
+        Ok(Protocol::Http(Posting {
+            head: http::head(&host, path, &token, media),
+            outstanding_max: self.pipeline as usize,
+        }))
     }
 }
 
@@ -184,6 +263,15 @@ impl LoadArgs {
 }
 
 impl RunArgs {
+    /// The mean rate: `given`, else that of the arrivals, else `default`.
+    /// Errors: `TwoRates`, where both are said.
+    pub(super) fn rate(&self, given: Option<f64>, default: f64) -> Result<f64, UsageError> {
+        match (given, self.arrival.rate()) {
+            (Some(_), Some(_)) => Err(UsageError::TwoRates),
+            (rate, None) | (None, rate) => Ok(rate.unwrap_or(default)),
+        }
+    }
+
     fn load(&self, groups: Vec<Group>, size: Size, extension: Extension) -> Load {
         Load {
             groups,
@@ -191,6 +279,8 @@ impl RunArgs {
             warmup: self.warmup,
             size,
             identity: Identity::None,
+            arrival: self.arrival.arrival(),
+            packing: Packing::Single,
             extension,
             repeat: self.repeat,
             publishers: self.publishers,
@@ -202,6 +292,9 @@ impl RunArgs {
         }
     }
 }
+
+/// Events of a message; a request has at most 8 MiB.
+const BATCH_MAX: i64 = 100_000;
 
 /// A user with a load of its own.
 #[derive(Debug, Clone, Copy, PartialEq)]

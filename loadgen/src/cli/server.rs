@@ -89,6 +89,12 @@ pub(crate) enum UsageError {
     /// Sightline takes nobody without a token.
     #[error("--target sightline needs --secret or --secret-file")]
     NoSecret,
+    /// The arrivals are to have a rate and have none.
+    #[error("--arrival without a --rate")]
+    NoRate,
+    /// The arrivals have a rate of their own.
+    #[error("--rate beside an --arrival that says the rate itself")]
+    TwoRates,
     /// The secret's file cannot be read.
     #[error("--secret-file {path}: {source}")]
     SecretFile {
@@ -140,6 +146,7 @@ impl ServerArgs {
             greets: target.greets(),
             acknowledges: target.acknowledges(),
             in_flight_max: self.in_flight(),
+            keeps_cursors: false,
             stall: Duration::from_micros(self.stall_us),
         })
     }
@@ -233,8 +240,8 @@ mod tests {
         assert!(matches!(server("").target(), Err(UsageError::NoSecret)));
         assert!(server("--target topic").target().is_ok());
         for target in ["nats", "topic"] {
-            let other = server(&format!("--target {target}")).sightline("publish");
-            assert!(matches!(other, Err(UsageError::NeedsSightline("publish"))));
+            let other = server(&format!("--target {target}")).sightline("ingest");
+            assert!(matches!(other, Err(UsageError::NeedsSightline("ingest"))));
         }
         assert_eq!(
             server("--secret abc").secret().unwrap(),

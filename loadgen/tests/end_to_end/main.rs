@@ -9,7 +9,10 @@ mod kept;
 mod nats;
 mod publishing;
 mod returns;
+mod scenarios;
 mod server;
+mod slow;
+mod storms;
 mod transports;
 
 use std::net::TcpListener;

@@ -145,3 +145,17 @@ fn complaint_of_nats_is_told() {
     let reason = "connection closed: publisher 0: -ERR 'Maximum Payload Violation'";
     assert!(ran.text.contains(reason), "{}", ran.text);
 }
+
+#[test]
+fn slow_viewer_has_the_subject_of_its_user() {
+    let arguments = format!(
+        "slow-consumer --target nats --slow 3 --users 2 --connections-per-user 1 --rate 40 \
+         --warmup 0 {SHORT}"
+    );
+    let ran = run_at(&Server::start(Manner::Cuts), &arguments);
+    assert_eq!(ran.code, 0, "{}", ran.text);
+    let lagged = &ran.json["rounds"][0]["beside"]["lagged"];
+    assert_eq!(lagged["ended"]["open"], 3, "{lagged}");
+    // Of 20 events each user gets half.
+    assert_eq!(lagged["delivered"], 30, "{lagged}");
+}

@@ -7,7 +7,7 @@ use crate::{Ran, SHORT, run, run_at};
 /// Six viewers of two users, who miss 20 events each, beside two live users.
 fn arguments(more: &str) -> String {
     format!(
-        "catch-up --secret={SECRET} --viewers 6 --users 2 --events 20 --events-rate 2000 \
+        "replay --secret={SECRET} --viewers 6 --users 2 --events 20 --events-rate 2000 \
          --within 0.05 --patience 5 --live-users 2 --live-connections-per-user 3 --live-rate 100 \
          --warmup 0.1 {SHORT} {more}"
     )
@@ -117,6 +117,6 @@ fn second_half_is_not_run_where_the_first_has_failed() {
         "{}",
         ran.text
     );
-    let ran = run(Fault::None, "catch-up --target topic");
+    let ran = run(Fault::None, "replay --target topic");
     assert_eq!(ran.code, 2, "{}", ran.text);
 }
