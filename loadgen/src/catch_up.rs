@@ -17,6 +17,7 @@ use std::time::Duration;
 
 pub(crate) use self::backlog::{Backlog, BacklogError};
 pub(crate) use self::report::{CatchUpReport, Round};
+use crate::cpus::pin;
 use crate::driver::{Driver, DriverError, Settings};
 use crate::payload::Form;
 use crate::phase::{Bell, Phase, PhaseOutcome};
@@ -24,8 +25,9 @@ use crate::proc::Process;
 use crate::publish::Packing;
 use crate::report::{RunReport, failures};
 use crate::returners::{Missed, Returners, user_of};
-use crate::scenario::{Load, ScenarioError, Session};
+use crate::scenario::{Load, ScenarioError};
 use crate::schedule::{Lane, Schedule};
+use crate::session::Session;
 use crate::target::Target;
 
 /// Who comes back to how much.
@@ -56,7 +58,7 @@ pub(crate) fn prepare(
     server: Option<Process>,
 ) -> Result<Backlog, ScenarioError> {
     let (load, viewers) = (&catch_up.live, catch_up.viewers);
-    let mut session = Session::open(target, settings.clone(), load, server, viewers)?;
+    let mut session = Session::open(target, &settings.alone(), load, server, viewers)?;
     prepare_in(&mut session, target, settings, catch_up)
 }
 
@@ -72,7 +74,7 @@ pub(crate) fn run(
     mut report: impl FnMut(Round),
 ) -> Result<(), ScenarioError> {
     let viewers = backlog.as_ref().map_or(catch_up.viewers, Backlog::viewers);
-    let mut session = Session::open(target, settings.clone(), &catch_up.live, server, viewers)?;
+    let mut session = Session::open(target, &settings.alone(), &catch_up.live, server, viewers)?;
     let backlog = match backlog {
         Some(backlog) => backlog,
         None => prepare_in(&mut session, target, settings, catch_up)?,
@@ -107,7 +109,10 @@ fn run_beside(
     let (form, patience, bell) = (session.form, catch_up.patience, Bell::default());
     thread::scope(|scope| {
         let (until, settings) = (bell.clone(), settings.clone());
-        let bringing = scope.spawn(move || bring_back(settings, form, returners, patience, bell));
+        let bringing = scope.spawn(move || {
+            settings.cpus.get(1).copied().map_or(Ok(()), pin)?;
+            bring_back(settings, form, returners, patience, bell)
+        });
         let live = session.run_until(catch_up.live.schedule(patience), until);
         let brought = bringing.join().unwrap_or_else(|panic| resume_unwind(panic));
         let mut outcome = live?;
@@ -130,6 +135,7 @@ fn bring_back(
         form,
         packing: Packing::Single,
         schedule: Schedule::new(Vec::new()),
+        start_ns: None,
         drain: patience,
         returners: Some(returners),
         storm: None,

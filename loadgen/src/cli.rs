@@ -10,6 +10,7 @@ mod reconnect;
 mod returning;
 mod server;
 mod slow;
+mod soak;
 
 use std::time::Duration;
 
@@ -20,10 +21,11 @@ pub(crate) use self::catch_up::CatchUpArgs;
 pub(crate) use self::connect::ConnectArgs;
 pub(crate) use self::file::FileError;
 use self::file::RunFile;
-pub(crate) use self::load::{Fanout, Ingest, RunArgs, Users};
+pub(crate) use self::load::{Fanout, Ingest, Mixed, RunArgs, Users};
 pub(crate) use self::reconnect::ReconnectArgs;
 pub(crate) use self::server::{ServerArgs, UsageError};
 pub(crate) use self::slow::SlowArgs;
+pub(crate) use self::soak::Soak;
 use crate::scenario::Idle;
 
 /// Open-loop load for servers that fan events out over WebSocket.
@@ -44,6 +46,11 @@ pub(crate) enum Command {
     Fanout(Fanout),
     /// M users with N connections each; every event goes to one user's connections.
     Users(Users),
+    /// M users with N connections each, and events of several types and sizes, as agents publish
+    /// them.
+    Mixed(Mixed),
+    /// The mixture for a long time, interval by interval: memory and latency over time.
+    Soak(Soak),
     /// Publishers alone: how soon what they send is acknowledged.
     Ingest(Ingest),
     /// Viewers that come back to what they have missed, beside a live load.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::crew::Crew;
 use crate::driver::{Dial, Driver, Settings};
 use crate::filling::Filling;
 use crate::link::Role;
@@ -95,9 +96,8 @@ pub(crate) fn run(
         .map(|index| target.subscriber_path(index % storm.users))
         .collect();
     for _ in 0..storm.repeat {
-        let settings = settings.clone();
         report(match storm.pace {
-            Some(pace) => paced(settings, storm, pace, paths.clone(), server)?,
+            Some(pace) => paced(settings.alone(), storm, pace, paths.clone(), server)?,
             None => unpaced(settings, storm, &paths, server)?,
         });
         std::thread::sleep(REST);
@@ -109,7 +109,7 @@ pub(crate) fn run(
 const REST: Duration = Duration::from_millis(500);
 
 fn unpaced(
-    settings: Settings,
+    settings: &Settings,
     storm: ConnectStorm,
     paths: &[String],
     server: Option<Process>,
@@ -123,10 +123,10 @@ fn unpaced(
         role: Role::Subscriber(index),
     };
     let dials: Vec<_> = paths.iter().enumerate().map(dial).collect();
-    let subscriptions = (0..storm.connections).map(subscription).collect();
-    let mut driver = Driver::new(settings, subscriptions, 1)?;
+    let subscriptions: Vec<_> = (0..storm.connections).map(subscription).collect();
+    let mut crew = Crew::new(settings, &subscriptions, 1)?;
     let before_ns = server.map(|process| process.cpu_ns()).transpose()?;
-    let connected = driver.connect(&dials)?;
+    let connected = crew.connect(dials)?;
     let after_ns = server.map(|process| process.cpu_ns()).transpose()?;
     let cpu_ns = after_ns.zip(before_ns);
     let (connections, histogram) = (connected.handshake_ns.len(), connected.handshake_ns);
@@ -161,6 +161,7 @@ fn paced(
         form: Filling::Letters(0).into(),
         packing: Packing::Single,
         schedule: Schedule::new(Vec::new()),
+        start_ns: None,
         drain: duration + storm.patience,
         returners: Some(returners),
         storm: None,

@@ -6,19 +6,22 @@
 //! empty (a short read says so) or its turn is over, and in the latter case it is read again in
 //! the next turn. What deliveries mean is `record`'s business, what is due `publish`'s.
 
+mod guests;
+
 use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
 use hdrhistogram::Histogram;
 use mio::Token;
-use tungstenite::protocol::frame::coding::{Control, OpCode};
 
+use crate::cpus::NoCpu;
 use crate::frames::MaskSequence;
 use crate::http;
 use crate::inbox::{Codec, Inbox};
 use crate::inflate::Inflater;
 use crate::laggards::Laggards;
 use crate::link::{Link, NatsStream, Role, Server, State};
+use crate::meter::Meter;
 use crate::outbox::Outbox;
 use crate::phase::{Bell, Phase, PhaseOutcome};
 use crate::poller::Poller;
@@ -27,7 +30,7 @@ use crate::protocol::Protocol;
 use crate::publish::{Sender, Start};
 use crate::record::{Subscription, latency_histogram};
 use crate::returners::Returners;
-use crate::storm::{Cursors, Cut, Storm};
+use crate::storm::{Cursors, Storm};
 use crate::tls::TlsHandshakes;
 use crate::transport::Transport;
 use crate::upgrade::Extension;
@@ -43,6 +46,12 @@ pub(crate) enum DriverError {
         /// What the kernel says.
         source: io::Error,
     },
+    /// The generator was to run on a CPU that it may not use.
+    #[error(transparent)]
+    Cpu(#[from] NoCpu),
+    /// A load without a loop; a crew has at least one.
+    #[error("no loop drives the load")]
+    NoLoop,
     /// A connection ended before all were open.
     #[error("not all connections could be opened: {0}")]
     Refused(String),
@@ -73,10 +82,24 @@ pub(crate) struct Settings {
     pub(crate) acknowledges: bool,
     /// Connections that may be on their way to be open at a time.
     pub(crate) in_flight_max: usize,
+    /// The zero of the clock of all loops.
+    pub(crate) clock: Instant,
+    /// The CPUs of the loops that share a load; none: one loop, wherever it may run.
+    pub(crate) cpus: Vec<usize>,
     /// Whether it is kept where each subscriber stands in its stream.
     pub(crate) keeps_cursors: bool,
-    /// Burnt after each read, to see that a slow generator is found out.
+    /// Burnt before each send, to see that a slow generator is found out.
     pub(crate) stall: Duration,
+}
+
+impl Settings {
+    /// The same for one loop, which runs where its thread does.
+    pub(crate) fn alone(&self) -> Self {
+        Self {
+            cpus: Vec::new(),
+            ..self.clone()
+        }
+    }
 }
 
 /// One connection to make.
@@ -99,6 +122,17 @@ pub(crate) struct Connected {
     pub(crate) tls_handshakes: TlsHandshakes,
 }
 
+impl Connected {
+    /// This and the connections of another loop, made at the same time.
+    pub(crate) fn with(mut self, other: Self) -> Self {
+        self.seconds = self.seconds.max(other.seconds);
+        self.handshake_ns += other.handshake_ns;
+        self.tls_handshakes.full += other.tls_handshakes.full;
+        self.tls_handshakes.resumed += other.tls_handshakes.resumed;
+        self
+    }
+}
+
 /// The generator's loop and all its connections.
 pub(crate) struct Driver {
     settings: Settings,
@@ -112,6 +146,8 @@ pub(crate) struct Driver {
     outbox: Outbox,
     /// Connections of cut-off viewers that the server still holds.
     ghosts: Vec<Transport>,
+    /// From the beginning of the present phase to its first event.
+    lead_ns: u64,
     /// Whether slow viewers read like others now.
     is_relieving: bool,
     /// What the socket gave.
@@ -136,9 +172,13 @@ impl Driver {
             .keeps_cursors
             .then(|| Cursors::new(inbox.subscribers()));
         Ok(Self {
-            outbox: Outbox::new(settings.protocol.clone(), settings.acknowledges),
+            outbox: Outbox::new(
+                settings.protocol.clone(),
+                settings.acknowledges,
+                settings.cpus.len().max(1),
+            ),
+            poller: Poller::new(settings.clock).map_err(io_error("epoll"))?,
             settings,
-            poller: Poller::new().map_err(io_error("epoll"))?,
             work: Vec::new(),
             unfinished: Vec::new(),
             links: Vec::new(),
@@ -151,6 +191,7 @@ impl Driver {
             },
             sender: None,
             ghosts: Vec::new(),
+            lead_ns: LEAD_NS,
             is_relieving: false,
             inbox,
         })
@@ -224,6 +265,11 @@ impl Driver {
         Ok(())
     }
 
+    /// Now, nanoseconds of the generator's clock.
+    pub(crate) fn now_ns(&mut self) -> u64 {
+        self.poller.tick()
+    }
+
     /// How the TLS handshakes of all connections went.
     pub(crate) fn tls_handshakes(&self) -> TlsHandshakes {
         self.inbox.tls_handshakes
@@ -241,8 +287,8 @@ impl Driver {
         phase: Phase,
         server: Option<Process>,
     ) -> Result<PhaseOutcome, DriverError> {
-        let cpu_before_ns = watch(server, Process::cpu_ns)?;
-        let writer_before_ns = watch(server, log_writer_cpu_ns)?;
+        let watched = io_error("/proc of the server");
+        let meter = Meter::begin(server).map_err(&watched)?;
         let drain_ns = phase.drain.as_nanos() as u64;
         let (until, bell) = (phase.until.clone(), phase.bell.clone());
         let (start_ns, last_ns) = self.begin(phase);
@@ -250,10 +296,8 @@ impl Driver {
         bell.iter().for_each(Bell::ring);
         let aborted = driven?;
         let seconds = self.poller.now_ns().saturating_sub(start_ns).max(1) as f64 / 1e9;
-        let idle_seconds = self.poller.take_idle_ns().saturating_sub(LEAD_NS) as f64 / 1e9;
-        let cpu_after_ns = watch(server, Process::cpu_ns)?;
-        let writer_after_ns = watch(server, log_writer_cpu_ns)?;
-        let server_rss_bytes = watch(server, Process::rss_bytes)?;
+        let idle_seconds = self.poller.take_idle_ns().saturating_sub(self.lead_ns) as f64 / 1e9;
+        let spent = meter.end().map_err(watched)?;
         let sender = self.sender.take();
         self.relieve(drain_ns)?;
         // What comes twice comes after what was awaited.
@@ -287,9 +331,9 @@ impl Driver {
             nacks: self.inbox.acknowledgements.take_nacks(),
             seconds,
             busy,
-            server_cpu_ns: spent(cpu_before_ns, cpu_after_ns),
-            log_writer_cpu_ns: spent(writer_before_ns.flatten(), writer_after_ns.flatten()),
-            server_rss_bytes,
+            server_cpu_ns: spent.cpu_ns,
+            log_writer_cpu_ns: spent.log_writer_cpu_ns,
+            server_rss_bytes: spent.rss_bytes,
             returned: brought.or(stormed),
             lagged: laggards.map(Laggards::finish),
             aborted,
@@ -300,9 +344,11 @@ impl Driver {
     /// Sets up `phase`; returns when its first event is due, and its last.
     fn begin(&mut self, phase: Phase) -> (u64, u64) {
         self.inbox.begin(&phase);
-        let at_ns = self.poller.tick() + LEAD_NS;
+        let now_ns = self.poller.tick();
+        let at_ns = phase.start_ns.unwrap_or(now_ns + LEAD_NS);
+        self.lead_ns = at_ns.saturating_sub(now_ns);
         let last_ns = at_ns + phase.schedule.last_at_ns();
-        let wall_ms = wall_ms() + LEAD_NS / 1_000_000;
+        let wall_ms = wall_ms() + self.lead_ns / 1_000_000;
         let start = Start { at_ns, wall_ms };
         let Phase {
             run,
@@ -373,88 +419,6 @@ impl Driver {
         event_ns.into_iter().chain(viewer_ns).chain(storm_ns).min()
     }
 
-    /// When a slow viewer reads next.
-    fn laggards_ns(&self) -> Option<u64> {
-        self.inbox.laggards.as_ref().and_then(Laggards::next_ns)
-    }
-
-    /// Reads what slow viewers read now, where it is time.
-    fn read_laggards(&mut self) {
-        let now_ns = self.poller.now_ns();
-        let laggards = self.inbox.laggards.as_mut();
-        if let Some(quota) = laggards.and_then(|laggards| laggards.poll_quota(now_ns)) {
-            for index in self.resident..self.links.len() {
-                self.read_bytes(index, quota);
-            }
-        }
-    }
-
-    /// Lets the slow viewers read all that there is for them, for `drain_ns` at most.
-    fn relieve(&mut self, drain_ns: u64) -> Result<(), DriverError> {
-        self.is_relieving = true;
-        let until_ns = self.poller.tick() + drain_ns;
-        let is_lagging =
-            |inbox: &Inbox| inbox.laggards.as_ref().is_some_and(|it| !it.are_settled());
-        if is_lagging(&self.inbox) {
-            // Their edges came while they did not read.
-            self.unfinished.extend(self.resident..self.links.len());
-        }
-        while is_lagging(&self.inbox) && self.poller.now_ns() < until_ns {
-            self.turn(until_ns)?;
-            self.poller.tick();
-        }
-        self.is_relieving = false;
-        Ok(())
-    }
-
-    /// Cuts off all viewers where that is due, or dials the next one again.
-    fn storm_due(&mut self) -> Result<(), DriverError> {
-        let now_ns = self.poller.now_ns();
-        let Some(storm) = &mut self.inbox.storm else {
-            return Ok(());
-        };
-        if let Some(cut) = storm.poll_cut(now_ns) {
-            (0..self.links.len()).for_each(|index| self.cut_off(index, cut));
-            return Ok(());
-        }
-        let Some((index, path)) = storm.poll_dial(now_ns) else {
-            return Ok(());
-        };
-        let cursors = self.inbox.cursors.as_ref();
-        let query = cursors.map_or_else(String::new, |cursors| cursors.query(index));
-        let (path, role) = (format!("{path}{query}"), Role::Subscriber(index));
-        self.dial_at(index, &Dial { path, role })
-    }
-
-    /// Ends the connection of a viewer as `cut` says; nothing more is read of it.
-    fn cut_off(&mut self, index: usize, cut: Cut) {
-        let link = &mut self.links[index];
-        if !matches!(link.role, Role::Subscriber(_)) || link.state == State::Closed {
-            return;
-        }
-        link.state = State::Closed;
-        let _ = link.transport.deregister(self.poller.registry());
-        // A socket that refuses is one that the server has ended already.
-        let _ = match cut {
-            Cut::Fin => link.transport.end(),
-            Cut::Rst => link.transport.reset(),
-            Cut::Silence => Ok(()),
-        };
-    }
-
-    /// Dials the next returning viewer where it is due: one, so that a crowd that is due at once
-    /// holds up nobody else.
-    fn dial_due(&mut self) -> Result<(), DriverError> {
-        let now_ns = self.poller.now_ns();
-        let returners = self.inbox.returners.as_mut();
-        let Some((index, path)) = returners.and_then(|returners| returners.poll_dial(now_ns))
-        else {
-            return Ok(());
-        };
-        let (path, role) = (path.to_owned(), Role::Returner(index));
-        self.dial(&Dial { path, role })
-    }
-
     /// Nothing more is sent; says whether something was to be.
     fn cut(&mut self) -> bool {
         let sender = self.sender.as_mut();
@@ -467,22 +431,6 @@ impl Driver {
             laggards.expect_only(schedule);
         }
         true
-    }
-
-    /// Ends the connections of the returning viewers.
-    fn dismiss(&mut self) {
-        for link in &mut self.links[self.resident..] {
-            let normal = 1000_u16.to_be_bytes();
-            link.queue(
-                OpCode::Control(Control::Close),
-                &normal,
-                self.codec.masks.next(),
-            );
-            // Whether the server hears of it or finds out does not matter any more.
-            let _ = link.flush();
-        }
-        self.links.truncate(self.resident);
-        self.ghosts.clear();
     }
 
     fn abort_reason(&self) -> Option<String> {
@@ -573,7 +521,18 @@ impl Driver {
             return;
         };
         let acknowledgements = &mut self.inbox.acknowledgements;
-        while let Some(message) = sender.poll_message(self.poller.now_ns()) {
+        let stall = self.settings.stall;
+        while sender
+            .next_ns()
+            .is_some_and(|at_ns| at_ns <= self.poller.now_ns())
+        {
+            if !stall.is_zero() {
+                burn(stall);
+                self.poller.tick();
+            }
+            let Some(message) = sender.poll_message(self.poller.now_ns()) else {
+                break;
+            };
             let (links, masks) = (&mut self.links, &mut self.codec.masks);
             self.outbox.send(&message, links, masks, acknowledgements);
             self.poller.tick();
@@ -652,7 +611,6 @@ impl Driver {
         } else if self.links[index].wants_write() {
             self.flush(index);
         }
-        self.stall();
     }
 
     /// Errors: why the connection is of no use any more.
@@ -678,15 +636,6 @@ impl Driver {
         inbox.handle_upgraded(link, self.settings.greets, now_ns, codec);
         let read = inbox.read(link, &rest, now_ns, codec);
         read.map_err(|error| error.to_string())
-    }
-
-    fn stall(&self) {
-        if !self.settings.stall.is_zero() {
-            let start = Instant::now();
-            while start.elapsed() < self.settings.stall {
-                std::hint::spin_loop();
-            }
-        }
     }
 
     fn close(&mut self, index: usize, reason: &str) {
@@ -734,8 +683,6 @@ const READ_BYTES: usize = 256 * 1024;
 const READS_PER_TURN: usize = 4;
 /// Bytes that the kernel keeps for a slow viewer: what it does not read is the server's to hold.
 const LAGGARD_BYTES: usize = 16 * 1024;
-/// The thread of the server that writes its event log.
-const LOG_WRITER: &str = "log-writer";
 /// From the beginning of a phase to its first event.
 const LEAD_NS: u64 = 20_000_000;
 const LINGER: Duration = Duration::from_millis(100);
@@ -743,26 +690,15 @@ const CONNECT_POLL_NS: u64 = 100_000_000;
 const CONNECT_PATIENCE_S: u64 = 10;
 const BACKLOG_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-fn io_error(what: &'static str) -> impl Fn(io::Error) -> DriverError {
+pub(crate) fn io_error(what: &'static str) -> impl Fn(io::Error) -> DriverError {
     move |source| DriverError::Io { what, source }
 }
 
-fn log_writer_cpu_ns(server: &Process) -> io::Result<Option<u64>> {
-    server.thread_cpu_ns(LOG_WRITER)
-}
-
-fn watch<T>(
-    server: Option<Process>,
-    measure: impl Fn(&Process) -> io::Result<T>,
-) -> Result<Option<T>, DriverError> {
-    server
-        .map(|process| measure(&process).map_err(io_error("/proc of the server")))
-        .transpose()
-}
-
-/// `None` also where it went down: threads have ended and taken their time with them.
-fn spent(before_ns: Option<u64>, after_ns: Option<u64>) -> Option<u64> {
-    after_ns?.checked_sub(before_ns?)
+fn burn(duration: Duration) {
+    let start = Instant::now();
+    while start.elapsed() < duration {
+        std::hint::spin_loop();
+    }
 }
 
 fn wall_ms() -> u64 {

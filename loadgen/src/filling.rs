@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::dice::{Dice, GOLDEN};
+use crate::mix;
 use crate::payload::Marker;
 
 /// The filling of an event, by its kind and its bytes inside the JSON string (escapes counted).
@@ -14,6 +15,8 @@ use crate::payload::Marker;
 pub(crate) enum Filling {
     /// One letter again and again.
     Letters(usize),
+    /// As the mixture's row says, which gives the event its type too.
+    Mixed,
     /// The output of a build, different in every event. Deflated at level 1, an event of 2 KiB
     /// takes about a third.
     Text(usize),
@@ -24,6 +27,7 @@ impl Filling {
     pub(crate) fn of_bytes(self, bytes: usize) -> Self {
         match self {
             Self::Letters(_) => Self::Letters(bytes),
+            Self::Mixed => Self::Mixed,
             Self::Text(_) => Self::Text(bytes),
         }
     }
@@ -32,6 +36,7 @@ impl Filling {
     pub(crate) fn write_to(self, marker: &Marker, out: &mut Vec<u8>) {
         match self {
             Self::Letters(bytes) => out.resize(out.len() + bytes, b'x'),
+            Self::Mixed => write_text(mix::row_of(marker).1, marker, out),
             Self::Text(bytes) => write_text(bytes, marker, out),
         }
     }

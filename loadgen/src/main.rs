@@ -1,20 +1,23 @@
 //! `loadgen`: open-loop load for servers that fan events out over WebSocket.
 //!
 //! `cli` reads what is asked for, `scenario` runs it, `driver` is the event loop over `link`,
-//! `transport`, `tls` and `poller`, with `outbox` for what goes out and `inbox` for what comes.
+//! `transport`, `tls` and `poller`, with `outbox` for what goes out and `inbox` for what comes;
+//! `crew` has one on each CPU, with a load in common, and `session` a crew with its connections.
 //! `connect_storm` and `slow_consumer` are scenarios of their own, and so are `catch_up` and
-//! `reconnect`, with a second such loop on a thread beside it; `attack` is a loop of its own. Pure
-//! parts: `schedule` (what is due when), `dice` (chance by a seed), `payload` and `filling` (the
+//! `reconnect`, with a second loop on a thread beside it; `attack` is a loop of its own. Pure parts:
+//! `schedule` (what is due when), `dice` (chance by a seed), `payload`, `filling` and `mix` (the
 //! events), `publish` (sending, and what is acknowledged), `upgrade`, `frames` and `inflate` (the
 //! WebSocket protocol), `nats` (the one inside it), `http`, `protocol` (which of them is spoken),
 //! `record` (checking deliveries), `returners` (viewers that come in the course of a phase), `storm`
 //! (those that are cut off in it), `laggards` (those that hardly read), `report`, `returned`,
-//! `summary`, `idle` and `hgrm` (results).
+//! `summary`, `soak`, `idle` and `hgrm` (results).
 
 mod attack;
 mod catch_up;
 mod cli;
 mod connect_storm;
+mod cpus;
+mod crew;
 mod dice;
 mod driver;
 mod filling;
@@ -26,6 +29,8 @@ mod inbox;
 mod inflate;
 mod laggards;
 mod link;
+mod meter;
+mod mix;
 mod nats;
 mod outbox;
 mod payload;
@@ -41,7 +46,9 @@ mod returned;
 mod returners;
 mod scenario;
 mod schedule;
+mod session;
 mod slow_consumer;
+mod soak;
 mod storm;
 mod summary;
 mod target;
@@ -62,13 +69,15 @@ use serde::Serialize;
 use crate::catch_up::{Backlog, BacklogError, CatchUpReport, Round};
 use crate::cli::{
     AttackArgs, CatchUpArgs, Cli, Command, ConnectArgs, FileError, IdleArgs, Ingest, ReconnectArgs,
-    RunArgs, ServerArgs, SlowArgs, UsageError,
+    RunArgs, ServerArgs, SlowArgs, Soak, UsageError,
 };
 use crate::connect_storm::ConnectReport;
+use crate::cpus::{NoCpu, Placement, pin};
 use crate::driver::Settings;
 use crate::proc::Process;
 use crate::report::Verdict;
 use crate::scenario::{Load, ScenarioError};
+use crate::soak::Growth;
 use crate::summary::Summary;
 use crate::target::Target;
 use crate::upgrade::Extension;
@@ -96,8 +105,8 @@ fn main() -> ExitCode {
 enum Error {
     #[error(transparent)]
     Backlog(#[from] BacklogError),
-    #[error("--cpu {0}: there is no such CPU, or it may not be used")]
-    Cpu(usize),
+    #[error(transparent)]
+    Cpu(#[from] NoCpu),
     #[error(transparent)]
     File(#[from] FileError),
     #[error("--server-pid {pid}: {source}")]
@@ -114,6 +123,8 @@ fn run(command: &Command) -> Result<Verdict, Error> {
     match command {
         Command::Fanout(args) => load("fanout", &args.load()?, &args.load.run, &args.server),
         Command::Users(args) => load("users", &args.load()?, &args.load.run, &args.server),
+        Command::Mixed(args) => load("mixed", &args.load()?, &args.run, &args.server),
+        Command::Soak(args) => soak(args),
         Command::Ingest(args) => ingest(args),
         Command::Replay(args) => catch_up(args),
         Command::ReconnectStorm(args) => reconnect(args),
@@ -132,7 +143,25 @@ fn ingest(arguments: &Ingest) -> Result<Verdict, Error> {
         protocol: arguments.protocol(&target)?,
         ..server.settings(&target, load.extension)?
     };
-    measure("ingest", &target, settings, &load, &arguments.run, server)
+    let summary = measure("ingest", &target, &settings, &load, server)?;
+    finish(&summary, &arguments.run, server)
+}
+
+fn soak(arguments: &Soak) -> Result<Verdict, Error> {
+    let (server, load) = (&arguments.mixed.server, arguments.load()?);
+    let target = server.target()?;
+    let settings = server.settings(&target, load.extension)?;
+    let mut summary = measure("soak", &target, &settings, &load, server)?;
+    summary.growth = Growth::new(&summary.rss_bytes(), load.duration.as_secs_f64());
+    if let Some(growth) = &summary.growth {
+        print(&[growth.line()])?;
+    }
+    let verdict = finish(&summary, &arguments.mixed.run, server)?;
+    let Some(reason) = arguments.growth_failure(summary.growth) else {
+        return Ok(verdict);
+    };
+    print(&[format!("  FAILED: {reason}")])?;
+    Ok(Verdict::Failed)
 }
 
 fn load(
@@ -143,18 +172,19 @@ fn load(
 ) -> Result<Verdict, Error> {
     let target = server.target()?;
     let settings = server.settings(&target, load.extension)?;
-    measure(scenario, &target, settings, load, arguments, server)
+    let summary = measure(scenario, &target, &settings, load, server)?;
+    finish(&summary, arguments, server)
 }
 
+/// Runs `load` and prints each run as it ended.
 fn measure(
     scenario: &'static str,
     target: &Target,
-    settings: Settings,
+    settings: &Settings,
     load: &Load,
-    arguments: &RunArgs,
     server: &ServerArgs,
-) -> Result<Verdict, Error> {
-    let process = prepare(server)?;
+) -> Result<Summary, Error> {
+    let Watched { process, placement } = prepare(server)?;
     let mut runs = Vec::new();
     let mut unprinted = Ok(());
     let connected = scenario::run_load(target, settings, load, process, |run| {
@@ -163,15 +193,17 @@ fn measure(
         runs.push(run);
     })?;
     unprinted?;
-    let summary = Summary::new(command(), scenario, target.name(), load, &connected, runs);
+    let mut summary = Summary::new(command(), scenario, target.name(), load, &connected, runs);
+    summary.placement = placement;
+    Ok(summary)
+}
+
+/// Prints what the runs come to, and writes the files that were asked for.
+fn finish(summary: &Summary, arguments: &RunArgs, server: &ServerArgs) -> Result<Verdict, Error> {
     print(&summary.spread_lines())?;
-    write_json(server.json.as_deref(), &summary)?;
-    let verdict = summary.verdict();
-    write_hgrm(
-        arguments.hgrm.as_deref(),
-        verdict,
-        &summary.merged_latencies(),
-    )?;
+    write_json(server.json.as_deref(), summary)?;
+    let (verdict, latencies) = (summary.verdict(), summary.merged_latencies());
+    write_hgrm(arguments.hgrm.as_deref(), verdict, &latencies)?;
     Ok(verdict)
 }
 
@@ -184,7 +216,7 @@ fn catch_up(arguments: &CatchUpArgs) -> Result<Verdict, Error> {
         .as_deref()
         .map(Backlog::read)
         .transpose()?;
-    let process = prepare(server)?;
+    let process = prepare(server)?.process;
     if let Some(path) = &arguments.prepare {
         let backlog = catch_up::prepare(&target, &settings, &catch_up, process)?;
         backlog.write(path)?;
@@ -202,7 +234,7 @@ fn reconnect(arguments: &ReconnectArgs) -> Result<Verdict, Error> {
     let server = &arguments.server;
     let (target, reconnect) = (arguments.target()?, arguments.reconnect());
     let settings = server.settings(&target, reconnect.live.extension)?;
-    let process = prepare(server)?;
+    let process = prepare(server)?.process;
     let mut rounds = Rounds::default();
     reconnect::run(&target, &settings, &reconnect, process, |round| {
         rounds.add(round);
@@ -214,9 +246,11 @@ fn slow_consumer(arguments: &SlowArgs) -> Result<Verdict, Error> {
     let (server, slow) = (&arguments.server, arguments.slow_consumer()?);
     let target = server.target()?;
     let settings = server.settings(&target, slow.live.extension)?;
-    let process = prepare(server)?;
+    let process = prepare(server)?.process;
     let mut rounds = Rounds::default();
-    slow_consumer::run(&target, settings, &slow, process, |round| rounds.add(round))?;
+    slow_consumer::run(&target, &settings, &slow, process, |round| {
+        rounds.add(round)
+    })?;
     rounds.report("loadgen/slow-consumer/1", &arguments.load.run, server)
 }
 
@@ -262,7 +296,7 @@ fn connect(arguments: &ConnectArgs) -> Result<Verdict, Error> {
     let (server, storm) = (&arguments.server, arguments.storm()?);
     let target = server.target()?;
     let settings = server.settings(&target, Extension::None)?;
-    let process = prepare(server)?;
+    let process = prepare(server)?.process;
     let mut rounds = Vec::new();
     let mut printed = Ok(());
     connect_storm::run(&target, &settings, storm, process, |round| {
@@ -283,8 +317,8 @@ fn stay(arguments: &IdleArgs) -> Result<Verdict, Error> {
     let server = &arguments.server;
     let target = server.target()?;
     let settings = server.settings(&target, Extension::None)?;
-    let process = prepare(server)?;
-    let report = scenario::run_idle(&target, settings, arguments.idle(), process)?;
+    let process = prepare(server)?.process;
+    let report = scenario::run_idle(&target, &settings, arguments.idle(), process)?;
     print(&report.lines())?;
     write_json(server.json.as_deref(), &report)?;
     Ok(if report.closed.is_empty() {
@@ -307,26 +341,30 @@ fn harm(arguments: &AttackArgs) -> Result<Verdict, Error> {
     })
 }
 
-/// Pins this thread and finds the server's process.
-fn prepare(server: &ServerArgs) -> Result<Option<Process>, Error> {
-    if let Some(cpu) = server.cpu {
-        pin(cpu)?;
-    }
-    let watch = |pid| Process::watch(pid).map_err(|source| Error::NoServer { pid, source });
-    server.server_pid.map(watch).transpose()
+/// The server's process, where it is known.
+#[derive(Debug, Default)]
+struct Watched {
+    process: Option<Process>,
+    placement: Option<Placement>,
 }
 
-/// The library itself would panic at a number that no machine has.
-fn pin(cpu: usize) -> Result<(), Error> {
-    let mut usable = core_affinity::get_core_ids()
-        .unwrap_or_default()
-        .into_iter();
-    let core = usable.find(|core| core.id == cpu).ok_or(Error::Cpu(cpu))?;
-    if core_affinity::set_for_current(core) {
-        Ok(())
-    } else {
-        Err(Error::Cpu(cpu))
-    }
+/// Pins this thread and finds the server's process; says where both run.
+fn prepare(server: &ServerArgs) -> Result<Watched, Error> {
+    let cpus = server.cpus.as_ref();
+    cpus.map_or(Ok(()), |cpus| {
+        cpus.as_slice().iter().rev().try_for_each(|cpu| pin(*cpu))
+    })?;
+    let Some(pid) = server.server_pid else {
+        return Ok(Watched::default());
+    };
+    let unreadable = |source| Error::NoServer { pid, source };
+    let process = Process::watch(pid).map_err(unreadable)?;
+    let placement = Placement::of(process, cpus).map_err(unreadable)?;
+    print(&[placement.line()])?;
+    Ok(Watched {
+        process: Some(process),
+        placement: Some(placement),
+    })
 }
 
 fn print(lines: &[String]) -> Result<(), Error> {

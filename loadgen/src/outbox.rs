@@ -20,6 +20,8 @@ pub(crate) struct Outbox {
     protocol: Protocol,
     /// Whether what is sent will be acknowledged.
     acknowledges: bool,
+    /// How many loops share the users; this one has each that comes to it in turn.
+    loops: usize,
     /// The links that publish, in the order of their role's index.
     publishers: Vec<usize>,
     /// The publisher that has its turn where any will do.
@@ -43,11 +45,12 @@ struct Waiting {
 }
 
 impl Outbox {
-    /// One without publishers.
-    pub(crate) fn new(protocol: Protocol, acknowledges: bool) -> Self {
+    /// One without publishers, of one of `loops` loops that share the users.
+    pub(crate) fn new(protocol: Protocol, acknowledges: bool, loops: usize) -> Self {
         Self {
             protocol,
             acknowledges,
+            loops,
             publishers: Vec::new(),
             turn: 0,
             touched: Vec::new(),
@@ -149,7 +152,7 @@ impl Outbox {
     /// A user's events keep to one publisher; of messages of several users each goes to another.
     fn of_message(&mut self, message: &DueMessage<'_>) -> usize {
         if message.events == 1 {
-            return message.user as usize % self.publishers.len();
+            return message.user as usize / self.loops % self.publishers.len();
         }
         self.turn = (self.turn + 1) % self.publishers.len();
         self.turn
@@ -212,7 +215,7 @@ mod tests {
     use super::*;
 
     fn check(protocol: Protocol, expected: &[u8]) {
-        let mut outbox = Outbox::new(protocol, false);
+        let mut outbox = Outbox::new(protocol, false, 1);
         let message = DueMessage {
             user: 1,
             intended_ns: 5,

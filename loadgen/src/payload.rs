@@ -9,6 +9,7 @@ use memchr::memmem::Finder;
 use serde_json::Value;
 
 use crate::filling::Filling;
+use crate::mix;
 
 /// What one event carries about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,7 +111,8 @@ impl MarkerFinder {
 }
 
 /// Appends the event as JSON text: a tool execution of `marker.user` at `timestamp_ms`, with the
-/// filling in `data.pad`. Its length depends on its form alone.
+/// filling in `data.pad`; of a mixture, the event that the marker says. Otherwise its length depends on
+/// its form alone.
 pub(crate) fn write_event(out: &mut Vec<u8>, marker: &Marker, timestamp_ms: u64, form: Form) {
     out.push(b'{');
     if form.identity == Identity::EventId {
@@ -120,11 +122,22 @@ pub(crate) fn write_event(out: &mut Vec<u8>, marker: &Marker, timestamp_ms: u64,
         }
         out.extend_from_slice(br#"","#);
     }
-    out.extend_from_slice(br#""event_type":"tool_execution","user_id":""#);
+    let is_mixed = form.filling == Filling::Mixed;
+    let event_type = if is_mixed {
+        mix::row_of(marker).0.event_type
+    } else {
+        "tool_execution"
+    };
+    out.extend_from_slice(br#""event_type":""#);
+    out.extend_from_slice(event_type.as_bytes());
+    out.extend_from_slice(br#"","user_id":""#);
     out.extend_from_slice(user_name(marker.user).as_bytes());
-    out.extend_from_slice(br#"","session_id":"s"#);
-    push_digits(out, u64::from(marker.user), USER_DIGITS);
-    out.extend_from_slice(br#"","timestamp":"#);
+    out.extend_from_slice(br#"","session_id":"#);
+    // The agent that all others come from says who they are.
+    let agent = mix::agent_of(marker);
+    let agent = Some(agent).filter(|_| is_mixed && event_type != SPAWN);
+    write_session(out, marker.user, agent);
+    out.extend_from_slice(br#","timestamp":"#);
     push_digits(out, timestamp_ms, 13);
     out.extend_from_slice(br#","data":"#);
     write_data(out, marker, form.filling);
@@ -145,10 +158,33 @@ pub(crate) fn event_bytes(form: Form) -> usize {
     out.len()
 }
 
+/// The session of a user's agent, or of what they come from.
+fn write_session(out: &mut Vec<u8>, user: u32, agent: Option<u32>) {
+    out.extend_from_slice(b"\"s");
+    push_digits(out, u64::from(user), USER_DIGITS);
+    if let Some(agent) = agent {
+        out.push(b'-');
+        push_digits(out, u64::from(agent), 1);
+    }
+    out.push(b'"');
+}
+
 fn write_data(out: &mut Vec<u8>, marker: &Marker, filling: Filling) {
     out.push(b'{');
     marker.write_to(out);
-    out.extend_from_slice(br#","tool_name":"Bash","pad":""#);
+    out.push(b',');
+    if filling == Filling::Mixed {
+        let (row, _) = mix::row_of(marker);
+        out.extend_from_slice(row.fields.as_bytes());
+        if row.event_type == SPAWN {
+            out.extend_from_slice(br#""child_session":"#);
+            write_session(out, marker.user, Some(mix::agent_of(marker)));
+            out.push(b',');
+        }
+    } else {
+        out.extend_from_slice(br#""tool_name":"Bash","#);
+    }
+    out.extend_from_slice(br#""pad":""#);
     filling.write_to(marker, out);
     out.extend_from_slice(br#""}"#);
 }
@@ -170,6 +206,9 @@ pub(crate) fn is_whole(text: &[u8], marker: &Marker, filling: Filling) -> bool {
         .iter()
         .all(|name| event["data"][name] == sent[name])
 }
+
+/// The type by which an agent tells of another.
+const SPAWN: &str = "agent_spawned";
 
 /// Run numbers are below this: they have eight digits.
 pub(crate) const RUNS: u32 = 100_000_000;
@@ -258,6 +297,20 @@ mod tests {
         }
         let plain = event_bytes(Filling::Letters(0).into());
         assert_eq!(event_bytes(Filling::Letters(100).into()), plain + 100);
+    }
+
+    #[test]
+    fn mixed_events_are_whole_and_of_several_types() {
+        let mut types = std::collections::BTreeSet::new();
+        for n in 0..500 {
+            let marker = Marker { n, ..MARKER };
+            let text = event_of(&marker, Filling::Mixed.into());
+            assert_eq!(MarkerFinder::new().find(&text), Some(marker));
+            assert!(is_whole(&text, &marker, Filling::Mixed));
+            let json: serde_json::Value = serde_json::from_slice(&text).unwrap();
+            types.insert(json["event_type"].as_str().unwrap().to_owned());
+        }
+        assert_eq!(types.len(), 8, "{types:?}");
     }
 
     #[test]

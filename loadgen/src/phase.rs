@@ -8,6 +8,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use crate::laggards::{Laggards, Lagged};
+use crate::meter::Spent;
 use crate::payload::Form;
 use crate::publish::Packing;
 use crate::record::GroupRecord;
@@ -27,6 +28,8 @@ pub(crate) struct Phase {
     pub(crate) packing: Packing,
     /// What to send when.
     pub(crate) schedule: Schedule,
+    /// When the first event is due, nanoseconds of the generator's clock; `None`: soon.
+    pub(crate) start_ns: Option<u64>,
     /// How long to wait for deliveries after the last intended time.
     pub(crate) drain: Duration,
     /// Viewers that connect in its course; it ends with the last of them.
@@ -102,13 +105,45 @@ pub(crate) struct PhaseOutcome {
 }
 
 impl PhaseOutcome {
+    /// What the watched server has spent.
+    pub(crate) fn note_server(&mut self, spent: Spent) {
+        self.server_cpu_ns = spent.cpu_ns;
+        self.log_writer_cpu_ns = spent.log_writer_cpu_ns;
+        self.server_rss_bytes = spent.rss_bytes;
+    }
+
+    /// This and what came of another loop's part of the same phase.
+    pub(crate) fn with(mut self, other: Self) -> Self {
+        for (group, others) in self.groups.iter_mut().zip(&other.groups) {
+            group.add(others);
+        }
+        self.first_delivery = self.first_delivery.take().or(other.first_delivery);
+        self.sent += other.sent;
+        self.publishers += other.publishers;
+        self.acknowledged += other.acknowledged;
+        self.acknowledged_ns += other.acknowledged_ns;
+        self.unsettled += other.unsettled;
+        add_counts(&mut self.nacks, other.nacks);
+        add_counts(&mut self.others, other.others);
+        self.slip_ns += other.slip_ns;
+        self.seconds = self.seconds.max(other.seconds);
+        self.busy = self.busy.max(other.busy);
+        self.aborted = self.aborted.take().or(other.aborted);
+        self.closed.extend(other.closed);
+        self
+    }
+
     /// Takes what came of viewers whom the loop of another thread has brought back meanwhile.
     pub(crate) fn add_returned(&mut self, other: Self) {
         self.returned = other.returned;
         self.aborted = self.aborted.take().or(other.aborted);
         self.closed.extend(other.closed);
-        for (kind, count) in other.others {
-            *self.others.entry(kind).or_default() += count;
-        }
+        add_counts(&mut self.others, other.others);
+    }
+}
+
+fn add_counts(counts: &mut BTreeMap<String, u64>, others: BTreeMap<String, u64>) {
+    for (kind, count) in others {
+        *counts.entry(kind).or_default() += count;
     }
 }

@@ -23,14 +23,14 @@ pub(crate) struct Poller {
 
 impl Poller {
     /// A poll without sockets, whose clock begins at 0.
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new(clock: Instant) -> io::Result<Self> {
         let poll = Poll::new()?;
         let timer = Timer::new(poll.registry(), TIMER)?;
         Ok(Self {
             poll,
             timer,
             events: Events::with_capacity(EVENTS_PER_POLL),
-            clock: Instant::now(),
+            clock,
             now_ns: 0,
             idle_ns: 0,
         })
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn waits_for_the_time_where_nothing_comes() {
-        let mut poller = Poller::new().unwrap();
+        let mut poller = Poller::new(Instant::now()).unwrap();
         let until_ns = poller.tick() + 2_000_000;
         while poller.now_ns() < until_ns {
             // The timer's own event ends a wait early.

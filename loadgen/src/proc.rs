@@ -53,6 +53,16 @@ impl Process {
         Ok(total)
     }
 
+    /// The `status` of each of its present threads.
+    pub(crate) fn thread_statuses(&self) -> io::Result<Vec<String>> {
+        let mut statuses = Vec::new();
+        for task in fs::read_dir(self.file("task"))? {
+            // A thread that ends while it is looked at has none.
+            statuses.extend(fs::read_to_string(task?.path().join("status")));
+        }
+        Ok(statuses)
+    }
+
     /// Bytes of its memory that are resident.
     pub(crate) fn rss_bytes(&self) -> io::Result<u64> {
         // The rollup counts pages; the counters behind `status` lag by up to 64 pages a thread.

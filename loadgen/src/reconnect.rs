@@ -11,11 +11,14 @@ use std::thread;
 use std::time::Duration;
 
 use crate::catch_up::Round;
-use crate::driver::Settings;
-use crate::phase::{Bell, PhaseOutcome};
+use crate::cpus::pin;
+use crate::driver::{DriverError, Settings};
+use crate::phase::Bell;
 use crate::proc::Process;
 use crate::report::RunReport;
-use crate::scenario::{Load, ScenarioError, Session};
+use crate::scenario::{Load, ScenarioError};
+use crate::schedule::Schedule;
+use crate::session::Session;
 use crate::storm::{Cut, Storm};
 use crate::target::Target;
 
@@ -46,19 +49,32 @@ pub(crate) fn run(
 ) -> Result<(), ScenarioError> {
     let Reconnect { live, viewers, .. } = reconnect;
     let others = viewers.subscribers() * 2;
-    let mut staying = Session::open(target, settings.clone(), live, server, others)?;
+    let mut staying = Session::open(target, &settings.alone(), live, server, others)?;
     let tracking = Settings {
         keeps_cursors: true,
-        ..settings.clone()
+        ..settings.alone()
     };
-    let mut returning = Session::open(target, tracking, viewers, None, live.subscribers())?;
+    let mut returning = Session::open(target, &tracking, viewers, None, live.subscribers())?;
     let warmup = staying.measure(live.warmup)?;
     for index in 0..live.repeat {
         let mut quiet = staying.measure(live.duration)?;
         if index == 0 {
             quiet.add_warmup(&warmup);
         }
-        let (beside, back) = run_round(target, reconnect, &mut staying, &mut returning)?;
+        let (beside, back) = thread::scope(|scope| {
+            let bell = Bell::default();
+            let phase = reconnect.storm(target, bell.clone());
+            let cpu = settings.cpus.get(1).copied();
+            let returning = &mut returning;
+            let back = scope.spawn(move || {
+                cpu.map_or(Ok(()), pin).map_err(DriverError::from)?;
+                let (schedule, storm, until) = phase;
+                returning.run_storm(schedule, storm, until)
+            });
+            let stayed = staying.run_until(live.schedule(reconnect.longest()), bell);
+            let back = back.join().unwrap_or_else(|panic| resume_unwind(panic));
+            Ok::<_, ScenarioError>((stayed?, back?))
+        })?;
         report(Round {
             quiet,
             beside: RunReport::new(live, beside),
@@ -69,30 +85,16 @@ pub(crate) fn run(
     Ok(())
 }
 
-/// What came of those who stayed, and of those who were cut off.
-fn run_round(
-    target: &Target,
-    reconnect: &Reconnect,
-    staying: &mut Session<'_>,
-    returning: &mut Session<'_>,
-) -> Result<(PhaseOutcome, PhaseOutcome), ScenarioError> {
-    let Reconnect {
-        cut,
-        after,
-        within,
-        patience,
-        ..
-    } = *reconnect;
-    let bell = Bell::default();
-    let paths = reconnect.viewers.subscriber_paths(target);
-    let storm = Storm::new(cut, paths, after, within, bell.clone());
-    let longest = after + patience;
-    thread::scope(|scope| {
-        let schedule = reconnect.viewers.schedule(longest);
-        let until = bell.clone();
-        let back = scope.spawn(move || returning.run_storm(schedule, storm, until));
-        let stayed = staying.run_until(reconnect.live.schedule(longest), bell);
-        let back = back.join().unwrap_or_else(|panic| resume_unwind(panic));
-        Ok((stayed?, back?))
-    })
+impl Reconnect {
+    /// What the viewers' loop does in one round.
+    fn storm(&self, target: &Target, bell: Bell) -> (Schedule, Storm, Bell) {
+        let paths = self.viewers.subscriber_paths(target);
+        let storm = Storm::new(self.cut, paths, self.after, self.within, bell.clone());
+        (self.viewers.schedule(self.longest()), storm, bell)
+    }
+
+    /// How long a round can last.
+    fn longest(&self) -> Duration {
+        self.after + self.patience
+    }
 }

@@ -260,7 +260,28 @@ impl Recorder {
     }
 }
 
+impl Violations {
+    fn add(&mut self, other: &Self) {
+        self.lost += other.lost;
+        self.duplicated += other.duplicated;
+        self.reordered += other.reordered;
+        self.foreign += other.foreign;
+        self.malformed += other.malformed;
+    }
+}
+
 impl GroupRecord {
+    /// Adds those of other subscribers of the group.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.expected += other.expected;
+        self.delivered += other.delivered;
+        self.frame_bytes += other.frame_bytes;
+        self.text_bytes += other.text_bytes;
+        self.deflated += other.deflated;
+        self.violations.add(&other.violations);
+        self.latency_ns += &other.latency_ns;
+    }
+
     /// Of a group that expects nothing.
     pub(crate) fn new() -> Self {
         Self {

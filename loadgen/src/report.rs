@@ -256,6 +256,11 @@ impl RunReport {
         line
     }
 
+    /// The server's memory at the end.
+    pub(crate) fn rss_bytes(&self) -> Option<u64> {
+        self.server.as_ref().map(|server| server.rss_bytes)
+    }
+
     /// The numbers that are compared over repeats, by name.
     pub(crate) fn metrics(&self) -> BTreeMap<String, f64> {
         let mut metrics = BTreeMap::new();

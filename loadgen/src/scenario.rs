@@ -1,27 +1,22 @@
-//! What a run consists of: connect, measure the envelope, warm up, then one phase for each
-//! repeat on the same connections.
-//!
-//! Drives `driver` and turns its outcomes into reports; prints nothing. `catch_up` builds on it.
+//! What is asked for: loads and the users in them. And the plain runs of it: connect, measure the
+//! envelope, warm up, then one phase for each repeat on the same connections.
 
 use std::ops::Range;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use serde_json::Value;
-
-use crate::driver::{Connected, Dial, Driver, DriverError, Settings};
+use crate::crew::Crew;
+use crate::driver::{Connected, DriverError, Settings};
 use crate::filling::Filling;
 use crate::idle::{IdleReport, MemoryReport};
-use crate::laggards::Laggards;
-use crate::link::Role;
-use crate::payload::{self, Form, Identity, RUNS};
-use crate::phase::{Bell, Phase, PhaseOutcome};
+use crate::payload::Identity;
+use crate::phase::PhaseOutcome;
 use crate::proc::Process;
 use crate::protocol::Protocol;
 use crate::publish::Packing;
 use crate::record::Subscription;
 use crate::report::{Bounds, RunReport};
 use crate::schedule::{Arrival, Lane, Schedule};
-use crate::storm::Storm;
+use crate::session::{Session, subscriber_dials};
 use crate::target::Target;
 use crate::upgrade::Extension;
 
@@ -63,6 +58,8 @@ pub(crate) enum ScenarioError {
 pub(crate) enum Size {
     /// Bytes of the text that is published; filled with one letter.
     Event(usize),
+    /// As the mixture has it.
+    Mixed,
     /// Bytes of a plain frame to a subscriber, header included; filled with one letter.
     Frame(usize),
     /// Bytes of the text to a subscriber before it is deflated or framed; filled with text.
@@ -73,6 +70,7 @@ impl std::fmt::Display for Size {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Event(bytes) => write!(out, "events of {bytes} bytes"),
+            Self::Mixed => write!(out, "a mixture of sizes"),
             Self::Frame(bytes) => write!(out, "frames of {bytes} bytes"),
             Self::Payload(bytes) => write!(out, "payloads of {bytes} bytes"),
         }
@@ -135,7 +133,7 @@ pub(crate) struct Idle {
 /// Runs `load` against `target` and hands each measured phase to `report` as it ends.
 pub(crate) fn run_load(
     target: &Target,
-    settings: Settings,
+    settings: &Settings,
     load: &Load,
     server: Option<Process>,
     mut report: impl FnMut(RunReport),
@@ -152,156 +150,10 @@ pub(crate) fn run_load(
     Ok(session.connected)
 }
 
-/// The connections of a load, and the events that make up its size.
-pub(crate) struct Session<'a> {
-    load: &'a Load,
-    driver: Driver,
-    server: Option<Process>,
-    run: u32,
-    /// Of each event.
-    pub(crate) form: Form,
-    /// How the connecting went.
-    pub(crate) connected: Connected,
-}
-
-impl<'a> Session<'a> {
-    /// Connects the subscribers and publishers of `load`, of which `returners` more will come, and
-    /// finds the events' size.
-    pub(crate) fn open(
-        target: &Target,
-        settings: Settings,
-        load: &'a Load,
-        server: Option<Process>,
-        returners: usize,
-    ) -> Result<Self, ScenarioError> {
-        let subscriptions = load.subscriptions();
-        let dials = dials(target, &subscriptions, load.users(), load.publishers);
-        require_descriptors(dials.len() + returners)?;
-        let protocol = settings.protocol.clone();
-        let mut driver = Driver::new(settings, subscriptions, load.groups.len())?;
-        let connected = driver.connect(&dials)?;
-        driver.hold(SETTLE)?;
-        let run = first_run();
-        let form = calibrate(&mut driver, &protocol, load, run)?;
-        Ok(Self {
-            load,
-            driver,
-            server,
-            run,
-            form,
-            connected,
-        })
-    }
-
-    /// One phase of the load.
-    pub(crate) fn measure(&mut self, duration: Duration) -> Result<RunReport, ScenarioError> {
-        let outcome = self.run(self.load.schedule(duration))?;
-        Ok(RunReport::new(self.load, outcome))
-    }
-
-    /// One phase of `schedule`.
-    pub(crate) fn run(&mut self, schedule: Schedule) -> Result<PhaseOutcome, ScenarioError> {
-        self.run_phase(schedule, None)
-    }
-
-    /// One phase of `schedule`, of which nothing is sent once `until` rings.
-    pub(crate) fn run_until(
-        &mut self,
-        schedule: Schedule,
-        until: Bell,
-    ) -> Result<PhaseOutcome, ScenarioError> {
-        self.run_phase(schedule, Some(until))
-    }
-
-    fn run_phase(
-        &mut self,
-        schedule: Schedule,
-        until: Option<Bell>,
-    ) -> Result<PhaseOutcome, ScenarioError> {
-        let phase = self.phase(schedule, until);
-        Ok(self.driver.run(phase, self.server)?)
-    }
-
-    /// The next phase.
-    fn phase(&mut self, schedule: Schedule, until: Option<Bell>) -> Phase {
-        self.run = (self.run + 1) % RUNS;
-        Phase {
-            run: self.run,
-            form: self.form,
-            packing: self.load.packing,
-            schedule,
-            drain: self.load.drain,
-            returners: None,
-            storm: None,
-            laggards: None,
-            until,
-            bell: None,
-        }
-    }
-
-    /// One phase of `schedule`, in which all subscribers are cut off and come back by `storm`;
-    /// nothing is sent once `until` rings.
-    pub(crate) fn run_storm(
-        &mut self,
-        schedule: Schedule,
-        storm: Storm,
-        until: Bell,
-    ) -> Result<PhaseOutcome, ScenarioError> {
-        let phase = Phase {
-            storm: Some(storm),
-            bell: Some(until.clone()),
-            ..self.phase(schedule, Some(until))
-        };
-        Ok(self.driver.run(phase, self.server)?)
-    }
-
-    /// One phase of the load beside `count` more subscribers of its users, who read so slowly.
-    pub(crate) fn run_beside_laggards(
-        &mut self,
-        target: &Target,
-        count: u32,
-        bytes_per_second: u64,
-    ) -> Result<PhaseOutcome, ScenarioError> {
-        let users = self.load.users();
-        let slow: Vec<_> = (0..count)
-            .map(|index| Subscription {
-                user: self.load.groups[0].users.start + index % users,
-                group: 0,
-            })
-            .collect();
-        let dial = |(index, subscription): (usize, &Subscription)| Dial {
-            path: target.subscriber_path(subscription.user),
-            role: Role::Laggard(index),
-        };
-        let dials: Vec<_> = slow.iter().enumerate().map(dial).collect();
-        self.driver.connect_guests(slow.clone(), &dials)?;
-        self.settle()?;
-        let schedule = self.load.schedule(self.load.duration);
-        let phase = self.phase(schedule.clone(), None);
-        let filling = self.form.filling;
-        let laggards = Laggards::new(phase.run, filling, &slow, &schedule, bytes_per_second);
-        let phase = Phase {
-            laggards: Some(laggards),
-            ..phase
-        };
-        Ok(self.driver.run(phase, self.server)?)
-    }
-
-    /// The number of the last phase.
-    pub(crate) fn last_run(&self) -> u32 {
-        self.run
-    }
-
-    /// Answers what comes until the server has finished what follows connecting or ending.
-    pub(crate) fn settle(&mut self) -> Result<(), ScenarioError> {
-        Ok(self.driver.hold(SETTLE)?)
-    }
-}
-
 /// Opens `idle.connections` and measures the server before, after, and while they stay.
 pub(crate) fn run_idle(
     target: &Target,
-    settings: Settings,
+    settings: &Settings,
     idle: Idle,
     server: Option<Process>,
 ) -> Result<IdleReport, ScenarioError> {
@@ -313,12 +165,12 @@ pub(crate) fn run_idle(
     // A viewer each, and nobody who publishes; the tokens are minted before the clock runs.
     let dials = subscriber_dials(target, &subscriptions);
     require_descriptors(dials.len())?;
-    let mut driver = Driver::new(settings, subscriptions, 1)?;
+    let mut crew = Crew::new(settings, &subscriptions, 1)?;
     let rss_before = server.map(|process| process.rss_bytes()).transpose()?;
-    let connected = driver.connect(&dials)?;
-    driver.hold(SETTLE)?;
+    let connected = crew.connect(dials)?;
+    crew.hold(SETTLE)?;
     let cpu_before = server.map(|process| process.cpu_ns()).transpose()?;
-    driver.hold(idle.hold)?;
+    crew.hold(idle.hold)?;
     let cpu_after = server.map(|process| process.cpu_ns()).transpose()?;
     let rss_after = server.map(|process| process.rss_bytes()).transpose()?;
     let memory = rss_before
@@ -333,7 +185,7 @@ pub(crate) fn run_idle(
         &connected,
         memory,
         cpu_ns,
-        driver.closed(),
+        crew.closed(),
     ))
 }
 
@@ -367,7 +219,7 @@ impl Load {
             .collect()
     }
 
-    fn subscriptions(&self) -> Vec<Subscription> {
+    pub(crate) fn subscriptions(&self) -> Vec<Subscription> {
         let mut subscriptions = Vec::new();
         for (group, members) in self.groups.iter().enumerate() {
             for user in members.users.clone() {
@@ -394,7 +246,7 @@ impl Load {
     }
 
     /// Events that one user of the first group gets in half of the whole run.
-    fn events_until_middle(&self) -> u64 {
+    pub(crate) fn events_until_middle(&self) -> u64 {
         let group = &self.groups[0];
         let seconds =
             self.warmup.as_secs_f64() + self.duration.as_secs_f64() * f64::from(self.repeat);
@@ -403,60 +255,20 @@ impl Load {
 }
 
 /// Until the server has finished what follows the last handshake.
-const SETTLE: Duration = Duration::from_millis(300);
+pub(crate) const SETTLE: Duration = Duration::from_millis(300);
 /// Descriptors for everything that is no connection.
 const DESCRIPTORS_SPARE: u64 = 32;
 
-/// The form by which events will be of `load.size`. Where that is what subscribers get, one event
-/// without filling is sent, whatever envelope the server puts around it.
-fn calibrate(
-    driver: &mut Driver,
-    protocol: &Protocol,
-    load: &Load,
-    run: u32,
-) -> Result<Form, ScenarioError> {
-    let form = Form {
-        filling: Filling::Letters(0),
-        identity: load.identity,
-    };
-    let empty = match load.size {
-        Size::Event(_) => payload::event_bytes(form),
-        Size::Frame(_) | Size::Payload(_) => first_delivery_bytes(driver, load, run, form)?,
-    };
-    let filling = load.size.filling(protocol, empty)?;
-    Ok(Form { filling, ..form })
-}
-
-fn first_delivery_bytes(
-    driver: &mut Driver,
-    load: &Load,
-    run: u32,
-    form: Form,
-) -> Result<usize, ScenarioError> {
-    let phase = Phase {
-        run,
-        form,
-        packing: load.packing,
-        schedule: Schedule::new(vec![Lane::single(load.groups[0].users.start)]),
-        drain: load.drain,
-        returners: None,
-        storm: None,
-        laggards: None,
-        until: None,
-        bell: None,
-    };
-    let outcome = driver.run(phase, None)?;
-    let Some(text) = &outcome.first_delivery else {
-        return Err(ScenarioError::NotDelivered(why_not(&outcome)));
-    };
-    Ok(text.len() + seq_growth(text, load.events_until_middle()))
-}
-
 impl Size {
     /// What fills an event whose text takes `empty` bytes without filling.
-    fn filling(self, protocol: &Protocol, empty: usize) -> Result<Filling, ScenarioError> {
+    pub(crate) fn filling(
+        self,
+        protocol: &Protocol,
+        empty: usize,
+    ) -> Result<Filling, ScenarioError> {
         let (around, wanted, kind) = match self {
             Self::Event(bytes) => (0, bytes, Filling::Letters(0)),
+            Self::Mixed => return Ok(Filling::Mixed),
             Self::Frame(bytes) => (protocol.around_bytes(bytes), bytes, Filling::Letters(0)),
             Self::Payload(bytes) => (0, bytes, Filling::Text(0)),
         };
@@ -468,16 +280,6 @@ impl Size {
                 least: around + empty,
             })
     }
-}
-
-/// A numbering server's envelope grows with its numbers: by so many digits until the middle of
-/// the run. 0 where there is no `seq`.
-fn seq_growth(text: &[u8], events_until_middle: u64) -> usize {
-    let envelope: Value = serde_json::from_slice(text).unwrap_or_default();
-    let digits = |seq: u64| seq.to_string().len();
-    envelope["seq"]
-        .as_u64()
-        .map_or(0, |seq| digits(seq + events_until_middle) - digits(seq))
 }
 
 /// What is known of why a phase brought nothing, to follow a sentence.
@@ -501,29 +303,6 @@ pub(crate) fn why_not(outcome: &PhaseOutcome) -> String {
     }
 }
 
-fn subscriber_dials(target: &Target, subscriptions: &[Subscription]) -> Vec<Dial> {
-    let dial = |(index, subscription): (usize, &Subscription)| Dial {
-        path: target.subscriber_path(subscription.user),
-        role: Role::Subscriber(index),
-    };
-    subscriptions.iter().enumerate().map(dial).collect()
-}
-
-/// All subscribers first: no event is published before the last of them is there.
-fn dials(
-    target: &Target,
-    subscriptions: &[Subscription],
-    users: u32,
-    publishers: u32,
-) -> Vec<Dial> {
-    let mut dials = subscriber_dials(target, subscriptions);
-    dials.extend((0..target.publishers(users, publishers)).map(|index| Dial {
-        path: target.publisher_path(index),
-        role: Role::Publisher(index as usize),
-    }));
-    dials
-}
-
 /// Raises the limit of file descriptors so that `connections` may be open.
 pub(crate) fn require_descriptors(connections: usize) -> Result<(), ScenarioError> {
     let needed = connections as u64 + DESCRIPTORS_SPARE;
@@ -534,26 +313,9 @@ pub(crate) fn require_descriptors(connections: usize) -> Result<(), ScenarioErro
     Ok(())
 }
 
-/// Different for each process, so that what an earlier one left behind is not taken for ours.
-fn first_run() -> u32 {
-    let since = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    (since.as_micros() % u128::from(RUNS)) as u32
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn envelope_grows_with_its_seq_alone() {
-        assert_eq!(seq_growth(br#"{"seq":1,"data":{}}"#, 8), 0);
-        assert_eq!(seq_growth(br#"{"seq":1,"data":{}}"#, 9), 1);
-        assert_eq!(seq_growth(br#"{"seq":99,"data":{}}"#, 100_000), 4);
-        assert_eq!(seq_growth(br#"{"data":{"seq":1}}"#, 100_000), 0);
-        assert_eq!(seq_growth(b"no json", 100_000), 0);
-    }
 
     #[test]
     fn filling_makes_up_the_size() {

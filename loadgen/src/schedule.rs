@@ -40,6 +40,24 @@ pub(crate) enum Arrival {
     Spread,
 }
 
+/// The part of a schedule that one of several threads sends: the events of every `of`th user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Share {
+    /// Which; below `of`.
+    pub(crate) index: u32,
+    /// Of how many; from 1.
+    pub(crate) of: u32,
+}
+
+impl Share {
+    /// All of it.
+    pub(crate) const WHOLE: Self = Self { index: 0, of: 1 };
+
+    fn has(self, user: u32) -> bool {
+        user % self.of == self.index
+    }
+}
+
 /// Users that share one rate; their events go round in order of the user's number.
 #[derive(Debug, Clone)]
 pub(crate) struct Lane {
@@ -56,6 +74,7 @@ pub(crate) struct Lane {
     next_at_ns: u64,
     /// What is left of the lane's duration (Poisson).
     left_ns: f64,
+    share: Share,
 }
 
 impl Lane {
@@ -107,6 +126,7 @@ impl Lane {
             next: 0,
             next_at_ns: 0,
             left_ns: 0.0,
+            share: Share::WHOLE,
         }
         .begun()
     }
@@ -127,7 +147,20 @@ impl Lane {
         }
     }
 
+    /// Goes on to the next event of its share.
     fn advance(&mut self) {
+        self.step();
+        self.skip();
+    }
+
+    /// Passes over events that are not of its share.
+    fn skip(&mut self) {
+        while self.next < self.events && !self.share.has(self.due().user) {
+            self.step();
+        }
+    }
+
+    fn step(&mut self) {
         self.next += 1;
         if self.next < self.events && self.next.is_multiple_of(self.at_once) {
             self.next_at_ns = self.time_ns(self.next / self.at_once);
@@ -205,6 +238,18 @@ impl Schedule {
     /// Merges `lanes`; where two events are due at the same time the earlier lane goes first.
     pub(crate) fn new(lanes: Vec<Lane>) -> Self {
         Self { lanes }
+    }
+
+    /// The same schedule, of which only `share` is popped. It holds the others' events all the same.
+    pub(crate) fn shared(mut self, share: Share) -> Self {
+        for lane in &mut self.lanes {
+            lane.share = share;
+            if !lane.users.clone().any(|user| share.has(user)) {
+                lane.next = lane.events;
+            }
+            lane.skip();
+        }
+        self
     }
 
     /// The next event's intended time, or `None` when all were popped.
@@ -465,6 +510,24 @@ mod tests {
             let last_ns = events.last().map_or(0, |due| due.at_ns);
             prop_assert!(last_ns <= schedule.last_at_ns());
             prop_assert!((schedule.last_at_ns() as f64) <= end_ns);
+        }
+
+        #[test]
+        fn shares_are_the_whole(
+            arrival in arrival(), rate in 1.0..5000.0, users in 1_u32..9, of in 1_u32..5,
+        ) {
+            let lanes = vec![
+                lane(0..users, rate, 0.1, arrival),
+                lane(users..users + 1, 300.0, 0.1, Arrival::Spread),
+            ];
+            let schedule = Schedule::new(lanes);
+            let mut whole = drain(schedule.clone());
+            let shares = (0..of).map(|index| schedule.clone().shared(Share { index, of }));
+            let mut parts: Vec<_> = shares.flat_map(drain).collect();
+            let key = |due: &Due| (due.at_ns, due.user, due.n);
+            whole.sort_by_key(key);
+            parts.sort_by_key(key);
+            prop_assert_eq!(whole, parts);
         }
 
         #[test]

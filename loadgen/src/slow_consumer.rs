@@ -8,7 +8,8 @@ use crate::catch_up::Round;
 use crate::driver::Settings;
 use crate::proc::Process;
 use crate::report::RunReport;
-use crate::scenario::{Load, ScenarioError, Session};
+use crate::scenario::{Load, ScenarioError};
+use crate::session::Session;
 use crate::target::Target;
 
 /// Who is slow, beside whom.
@@ -25,7 +26,7 @@ pub(crate) struct SlowConsumer {
 /// Measures a round for each repeat of the live load and hands it to `report` as it ends.
 pub(crate) fn run(
     target: &Target,
-    settings: Settings,
+    settings: &Settings,
     slow: &SlowConsumer,
     server: Option<Process>,
     mut report: impl FnMut(Round),

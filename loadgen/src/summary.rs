@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::cpus::Placement;
 use crate::driver::Connected;
 use crate::proc::kernel_release;
 use crate::record::latency_histogram;
@@ -13,6 +14,7 @@ use crate::report::{
     ACKNOWLEDGEMENT_METRIC, CPU_EVENT_METRIC, CPU_METRIC, RunReport, SHOWN, Verdict, percentiles,
 };
 use crate::scenario::Load;
+use crate::soak::Growth;
 use crate::tls::TlsHandshakes;
 
 /// The middle and the ends of one number over repeats.
@@ -55,6 +57,12 @@ pub(crate) struct Summary {
     pub(crate) target: &'static str,
     /// The kernel's release.
     pub(crate) kernel: Option<String>,
+    /// Who ran where, where the server is watched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) placement: Option<Placement>,
+    /// How the server's memory grew, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) growth: Option<Growth>,
     warmup_seconds: f64,
     duration_seconds: f64,
     handshakes: HandshakeReport,
@@ -79,6 +87,8 @@ impl Summary {
             scenario,
             target,
             kernel: kernel_release(),
+            placement: None,
+            growth: None,
             warmup_seconds: load.warmup.as_secs_f64(),
             duration_seconds: load.duration.as_secs_f64(),
             handshakes: HandshakeReport::new(connected),
@@ -94,6 +104,11 @@ impl Summary {
             .map(|run| run.verdict)
             .max()
             .unwrap_or(Verdict::Clean)
+    }
+
+    /// The server's memory at the end of each run; nothing where it was not watched.
+    pub(crate) fn rss_bytes(&self) -> Vec<u64> {
+        self.runs.iter().filter_map(RunReport::rss_bytes).collect()
     }
 
     /// The middle and the ends over the repeats; nothing where there was one run.

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
+use std::time::Instant;
 
 use mio::Token;
 
@@ -42,7 +43,7 @@ impl<'a> Crowd<'a> {
     pub(super) fn new(attack: &'a Attack) -> Result<Self, DriverError> {
         Ok(Self {
             attack,
-            poller: Poller::new().map_err(epoll_error)?,
+            poller: Poller::new(Instant::now()).map_err(epoll_error)?,
             places: (0..attack.peers).map(|_| None).collect(),
             redials: (0..attack.peers).map(|place| Reverse((0, place))).collect(),
             connecting: 0,

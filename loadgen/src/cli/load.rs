@@ -54,6 +54,26 @@ pub(crate) struct Users {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Mixed {
+    /// Users.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..USERS_MAX))]
+    users: u32,
+    /// Connections of each user.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    connections_per_user: u32,
+    /// Events a second, of all users together [default: 500].
+    #[arg(long, value_parser = parse_positive)]
+    rate: Option<f64>,
+    /// Subscribers offer permessage-deflate.
+    #[arg(long)]
+    compress: bool,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Ingest {
     /// How events are published.
     #[arg(long, value_enum, default_value_t = Via::Websocket)]
@@ -189,6 +209,25 @@ impl Users {
             events_per_second: hot.rate,
         }));
         Ok(self.load.load(groups))
+    }
+}
+
+impl Mixed {
+    /// The load that this asks for.
+    /// Errors: `TwoRates`.
+    pub(crate) fn load(&self) -> Result<Load, UsageError> {
+        let users = Group {
+            name: "all",
+            users: 0..self.users,
+            connections_per_user: self.connections_per_user,
+            events_per_second: self.run.rate(self.rate, 500.0)?,
+        };
+        let extension = if self.compress {
+            Extension::Deflate
+        } else {
+            Extension::None
+        };
+        Ok(self.run.load(vec![users], Size::Mixed, extension))
     }
 }
 

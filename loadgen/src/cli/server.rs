@@ -3,10 +3,11 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 
+use crate::cpus::Cpus;
 use crate::driver::Settings;
 use crate::link::Server;
 use crate::target::{Dialect, Target};
@@ -45,18 +46,18 @@ pub(crate) struct ServerArgs {
     /// The server's process, to watch its CPU time and memory.
     #[arg(long, value_name = "PID")]
     pub(crate) server_pid: Option<u32>,
-    /// CPU to run on; choose one on which the server is not.
-    #[arg(long)]
-    pub(crate) cpu: Option<usize>,
+    /// CPUs to run on, a thread on each; choose such on which the server is not.
+    #[arg(long, alias = "cpu", value_name = "CPU,…")]
+    pub(crate) cpus: Option<Cpus>,
     /// Connections that are opened at a time.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     in_flight: u32,
     /// Writes the report here as JSON.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Microseconds to waste after each read: shows that a slow generator is found out.
+    /// Microseconds to waste before each send: shows that a slow generator is found out.
     #[arg(long, default_value_t = 0, hide = true)]
-    stall_us: u64,
+    slow_generator_us: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -146,8 +147,13 @@ impl ServerArgs {
             greets: target.greets(),
             acknowledges: target.acknowledges(),
             in_flight_max: self.in_flight(),
+            clock: Instant::now(),
+            cpus: self
+                .cpus
+                .as_ref()
+                .map_or_else(Vec::new, |cpus| cpus.as_slice().to_vec()),
             keeps_cursors: false,
-            stall: Duration::from_micros(self.stall_us),
+            stall: Duration::from_micros(self.slow_generator_us),
         })
     }
 

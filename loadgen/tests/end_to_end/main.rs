@@ -197,8 +197,8 @@ fn publisher_that_is_refused_or_ignored_fails_the_run() {
 
 #[test]
 fn slow_generator_is_found_out_and_prints_no_latency() {
-    let arguments = "fanout --target topic --connections 20 --rate 200 --duration 0.5 \
-                     --warmup 0 --stall-us 2000";
+    let arguments = "fanout --target topic --connections 2 --rate 200 --duration 0.5 --warmup 0 \
+                     --busy-max-percent 100 --slow-generator-us 2000";
     let ran = run(Fault::None, arguments);
     assert_eq!(ran.code, 3, "{}", ran.text);
     assert!(ran.text.contains("generator-bound: "), "{}", ran.text);
