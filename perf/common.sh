@@ -5,6 +5,7 @@
 
 export LC_ALL=C.UTF-8
 
+mebibyte=1048576
 server_cpu=0
 server_cores=1
 load_cpu=1
