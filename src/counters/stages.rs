@@ -7,32 +7,39 @@ use hdrhistogram::Histogram;
 
 use super::CoreStats;
 
-/// A stretch of an event's road. The first three and `Written` follow one another, `Total` spans
-/// them; `Kept` goes on beside `Written`.
+/// A stretch of an event's road: received → parsed → routed → numbered → queued → written, and
+/// beside the last two → durable.
+///
+/// The clock is read once a turn, where it begins, and once more behind the fan-out and behind each
+/// write. So what a core does in one turn shows where it ends, in `Queued`, and the stages before it
+/// show what had to wait for a later turn, or for another core's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// From the read that brought its last byte to the parsed event.
+    /// From the read that brought its last byte to the parsed event; once an event.
     Parsed,
-    /// To the owner core's hands.
+    /// From the read until it is on its way to the owner core; once an audience.
     Routed,
-    /// To its seq.
+    /// From the read to its seq, on the owner core; once an audience.
     Numbered,
-    /// From the event log's queue to the log's word that it is kept.
-    Kept,
-    /// From its seq to the end of the write to a viewer's socket.
+    /// From its seq until it is in the outboxes of a core's viewers; once for each such core.
+    Queued,
+    /// From its seq to the end of the write to a viewer's socket; once a delivery.
     Written,
-    /// From the read to the end of the write.
+    /// From the event log's queue to the log's word that it is kept; once a record.
+    Durable,
+    /// From the read to the end of the write to a viewer's socket; once a delivery.
     Total,
 }
 
 impl Stage {
     /// All stages, in the order of their indices.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Parsed,
         Self::Routed,
         Self::Numbered,
-        Self::Kept,
+        Self::Queued,
         Self::Written,
+        Self::Durable,
         Self::Total,
     ];
 
@@ -42,9 +49,23 @@ impl Stage {
             Self::Parsed => "parsed",
             Self::Routed => "routed",
             Self::Numbered => "numbered",
-            Self::Kept => "kept",
+            Self::Queued => "queued",
             Self::Written => "written",
+            Self::Durable => "durable",
             Self::Total => "total",
+        }
+    }
+
+    /// Between which moments it lies, for people.
+    pub fn span(self) -> &'static str {
+        match self {
+            Self::Parsed => "read → parsed",
+            Self::Routed => "read → sent to its core",
+            Self::Numbered => "read → seq",
+            Self::Queued => "seq → in the outboxes",
+            Self::Written => "seq → written",
+            Self::Durable => "log's queue → kept",
+            Self::Total => "read → written",
         }
     }
 }
@@ -53,6 +74,9 @@ impl Stage {
 #[derive(Debug, Default)]
 pub struct Stages {
     current: StageSnapshot,
+    // Events that were put into outboxes since the clock was last read: when they were numbered, and
+    // how many.
+    fanned_out: Vec<(u64, u64)>,
     changed: bool,
     published_ms: u64,
     /// What was published before; copied into again where no reader holds it any more.
@@ -65,6 +89,31 @@ impl Stages {
     pub fn record(&mut self, stage: Stage, ns: u64, count: u64) {
         self.current.record(stage, ns, count);
         self.changed = true;
+    }
+
+    /// A batch of `count` events numbered at `numbered_ns` went into outboxes. How long that took is
+    /// recorded when the clock is read next: once a turn, not for every batch.
+    pub fn handle_fanned_out(&mut self, numbered_ns: u64, count: u64) {
+        match self.fanned_out.last_mut() {
+            Some((same_ns, sum)) if *same_ns == numbered_ns => *sum += count,
+            _ => self.fanned_out.push((numbered_ns, count)),
+        }
+    }
+
+    /// Whether there are such batches.
+    pub fn has_fanned_out(&self) -> bool {
+        !self.fanned_out.is_empty()
+    }
+
+    /// Records them; it is `queued_ns` on the clock that numbered them.
+    pub fn handle_queued(&mut self, queued_ns: u64) {
+        let mut fanned_out = std::mem::take(&mut self.fanned_out);
+        for (numbered_ns, count) in fanned_out.drain(..) {
+            let waited_ns = queued_ns.saturating_sub(numbered_ns);
+            self.record(Stage::Queued, waited_ns, count);
+        }
+        // Its memory serves the next turn.
+        self.fanned_out = fanned_out;
     }
 
     /// When `publish` will next have something to do, in the milliseconds that it is given; None
@@ -83,8 +132,8 @@ impl Stages {
         {
             return;
         }
-        // Six times 144 KiB: 37 µs into memory that is there, 400 µs into fresh pages, which
-        // would show in the latencies measured here.
+        // Seven times 144 KiB: some 90 µs into memory that is there, several times that into fresh
+        // pages, which would show in the latencies measured here.
         match Arc::get_mut(&mut self.spare) {
             Some(spare) => spare.copy_from(&self.current),
             None => self.spare = Arc::new(self.current.clone()),
@@ -182,6 +231,23 @@ mod tests {
         assert!(histogram.equivalent(histogram.min(), LOWEST_NS));
         assert!(histogram.equivalent(histogram.max(), HIGHEST_NS));
         assert_eq!(snapshot.sum_ns(Stage::Parsed), LOWEST_NS + 2 * HIGHEST_NS);
+    }
+
+    #[test]
+    fn batches_of_one_moment_are_recorded_together() {
+        let (mut stages, stats) = (Stages::default(), CoreStats::default());
+        for (numbered_ns, count) in [(1_000_000, 2), (1_000_000, 3), (4_000_000, 1)] {
+            stages.handle_fanned_out(numbered_ns, count);
+        }
+        assert_eq!(stages.fanned_out, [(1_000_000, 5), (4_000_000, 1)]);
+        stages.handle_queued(9_000_000);
+        assert!(!stages.has_fanned_out());
+        stages.handle_queued(99_000_000);
+        stages.publish(1_000, &stats);
+        let published = stats.stages.load();
+        let queued = published.histogram(Stage::Queued);
+        assert_eq!((queued.len(), queued.count_at(8_000_000)), (6, 5));
+        assert_eq!(published.sum_ns(Stage::Queued), 45_000_000);
     }
 
     #[test]

@@ -273,6 +273,7 @@ impl Core {
             self.hub.handle_turn_end(now, self.foreign_outbox_bytes());
             self.handle_actions(now);
             self.retry_stalled(now);
+            self.note_queued();
             self.send_to_log(now);
             self.send_letters();
             self.release_held(now);
@@ -549,6 +550,15 @@ impl Core {
             }
         }
         self.stats.counters.wakes_sent.set(self.postbox.wakes());
+    }
+
+    // The fan-out is over: the clock is read where there was one.
+    fn note_queued(&mut self) {
+        let clock = self.options.clock;
+        let stages = self.hub.stages_mut();
+        if stages.has_fanned_out() {
+            stages.handle_queued(clock.monotonic_ns());
+        }
     }
 
     fn collect_deadlines(&mut self) {

@@ -414,7 +414,7 @@ impl Hub {
         self.ledger.status()
     }
 
-    /// How long stages took.
+    /// How long stages took. After a turn's end, [`Stages::handle_queued`] is due.
     pub fn stages_mut(&mut self) -> &mut Stages {
         &mut self.stages
     }

@@ -160,6 +160,8 @@ impl Rig {
         for core in 0..self.hubs.len() {
             self.keep_unless_slow(core);
             self.hubs[core].handle_turn_end(self.now, 0);
+            let now_ns = self.now.monotonic_ns;
+            self.hubs[core].stages_mut().handle_queued(now_ns);
             self.keep_unless_slow(core);
         }
         if !self.holds_reads {

@@ -232,7 +232,7 @@ impl Hub {
         let stages = &mut self.stages;
         self.ledger.handle_progress(progress, |records, handed_ns| {
             let waited_ns = now.monotonic_ns.saturating_sub(handed_ns);
-            stages.record(Stage::Kept, waited_ns, records);
+            stages.record(Stage::Durable, waited_ns, records);
         });
         // What the disk has held back for long would be more than an outbox takes at once.
         let mut bytes_left = HELD_BYTES_PER_TURN;
@@ -503,7 +503,12 @@ impl Hub {
             return;
         };
         let owners = self.owners(batch, state.name.kind);
-        let (peers, last) = (&mut self.peers, batch.metas.len() - 1);
+        let events = batch.metas.len();
+        if live.attached.iter().any(|viewers| !viewers.is_empty()) {
+            self.stages
+                .handle_fanned_out(batch.numbered_ns, events as u64);
+        }
+        let (peers, last) = (&mut self.peers, events - 1);
         let mut slow = Vec::new();
         for variant in Variant::all() {
             for Attached { viewer, filters } in &live.attached[variant.index()] {

@@ -169,6 +169,7 @@ impl Core {
         self.hub.handle_turn_end(now, foreign_outbox_bytes);
         self.take_actions(links);
         self.work(now, Work::Stalled);
+        self.hub.stages_mut().handle_queued(now.monotonic_ns);
         while let Some(append) = self.hub.poll_append(now) {
             log.handle_append(self.index, now.ms(), append, dice);
         }
