@@ -11,6 +11,7 @@ pub mod dev;
 pub mod history;
 pub mod logging;
 pub mod publish;
+mod screen;
 pub mod serve;
 pub mod tail;
 pub mod token;

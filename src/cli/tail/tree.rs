@@ -6,7 +6,6 @@
 mod cells;
 mod drawing;
 mod line;
-mod screen;
 mod trees;
 
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -16,10 +15,12 @@ use form_urlencoded::Serializer;
 use tungstenite::Utf8Bytes;
 
 use super::super::client::{Client, ClientError, Conversation, Stop, say};
+use super::super::logging::allows_color;
+use super::super::screen::{Screen, Size};
 use super::TailArgs;
 use super::envelope::Envelope;
 use super::notices;
-use screen::{Screen, Size};
+use line::Style;
 use trees::Trees;
 
 /// Draws until a signal, until the reader of standard output is gone, or until the gateway has
@@ -58,6 +59,7 @@ struct Watching<W> {
     path_and_query: String,
     trees: Trees,
     screen: Screen<W>,
+    style: Style,
     /// What the screen measures now.
     size: fn() -> Size,
     /// And when it was last drawn on.
@@ -71,10 +73,15 @@ struct Watching<W> {
 
 impl<W: Write> Watching<W> {
     fn new(sessions: &[String], screen: Screen<W>, size: fn() -> Size) -> Self {
+        let style = match screen.is_terminal() && allows_color() {
+            true => Style::Color,
+            false => Style::Plain,
+        };
         Self {
             path_and_query: path_and_query(sessions),
             trees: Trees::default(),
             screen,
+            style,
             size,
             size_drawn: None,
             drawn_at: None,
@@ -121,7 +128,8 @@ impl<W: Write> Watching<W> {
 
     fn draw(&mut self) -> Result<(), ClientError> {
         let size = (self.size)();
-        let drawn = self.screen.draw(&self.trees, size);
+        let lines = drawing::lines(&self.trees, self.screen.room(size), self.style);
+        let drawn = self.screen.draw(&lines, size);
         (self.is_changed, self.size_drawn) = (false, Some(size));
         drawn.map_err(ClientError::Output)
     }

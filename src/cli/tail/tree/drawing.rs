@@ -5,9 +5,9 @@
 
 use serde_json::Value;
 
+use super::super::super::screen::Size;
 use super::cells::{cells, counted, scaled};
 use super::line::{Line, Style, Tone, painted};
-use super::screen::Size;
 use super::trees::{Stats, Tree, Trees};
 
 /// The lines of a drawing of at most this size; at least one.

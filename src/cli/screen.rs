@@ -1,14 +1,10 @@
-//! Where trees are drawn: in place on a terminal, one drawing below the other elsewhere. What
-//! others print (standard error, above all) stays where it is: `leave` is called before it.
+//! Where something is shown that changes: in place on a terminal, one drawing below the other
+//! elsewhere. What others print (standard error, above all) stays where it is: `leave` is called
+//! before it.
 
 use std::io::{self, Write};
 
 use rustix::termios::tcgetwinsize;
-
-use super::super::super::logging::allows_color;
-use super::drawing;
-use super::line::Style;
-use super::trees::Trees;
 
 /// Characters that fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +42,6 @@ pub(super) struct Screen<W> {
 enum Kind {
     Page,
     Terminal {
-        style: Style,
         /// The drawing above the cursor, if it is the last thing there: its lines, and the size
         /// that it was made for.
         drawn: Option<(usize, Size)>,
@@ -60,14 +55,9 @@ impl<W: Write> Screen<W> {
         Self { out, kind }
     }
 
-    /// A terminal; in colour, unless the user does not want that.
+    /// A terminal.
     pub(super) fn terminal(out: W) -> Self {
-        let style = if allows_color() {
-            Style::Color
-        } else {
-            Style::Plain
-        };
-        let kind = Kind::Terminal { style, drawn: None };
+        let kind = Kind::Terminal { drawn: None };
         Self { out, kind }
     }
 
@@ -75,13 +65,20 @@ impl<W: Write> Screen<W> {
         matches!(self.kind, Kind::Terminal { .. })
     }
 
-    /// Draws the trees; on a terminal of this size, over those drawn before.
-    pub(super) fn draw(&mut self, trees: &Trees, size: Size) -> io::Result<()> {
+    /// What a drawing may take of this size.
+    pub(super) fn room(&self, size: Size) -> Size {
+        match self.kind {
+            Kind::Page => Size::UNBOUNDED,
+            Kind::Terminal { .. } => inner(size),
+        }
+    }
+
+    /// Draws lines that keep to `room(size)`; on a terminal of this size, over those drawn before.
+    pub(super) fn draw(&mut self, lines: &[String], size: Size) -> io::Result<()> {
         match &mut self.kind {
-            Kind::Page => write_page(&mut self.out, trees)?,
-            Kind::Terminal { style, drawn } => {
-                let lines = drawing::lines(trees, inner(size), *style);
-                write_over(&mut self.out, &lines, *drawn, size)?;
+            Kind::Page => write_page(&mut self.out, lines)?,
+            Kind::Terminal { drawn } => {
+                write_over(&mut self.out, lines, *drawn, size)?;
                 *drawn = Some((lines.len(), size));
             }
         }
@@ -90,14 +87,14 @@ impl<W: Write> Screen<W> {
 
     /// What was drawn stays; the next drawing begins below whatever is said now.
     pub(super) fn leave(&mut self) {
-        if let Kind::Terminal { drawn, .. } = &mut self.kind {
+        if let Kind::Terminal { drawn } = &mut self.kind {
             *drawn = None;
         }
     }
 }
 
-fn write_page(out: &mut impl Write, trees: &Trees) -> io::Result<()> {
-    for line in drawing::lines(trees, Size::UNBOUNDED, Style::Plain) {
+fn write_page(out: &mut impl Write, lines: &[String]) -> io::Result<()> {
+    for line in lines {
         writeln!(out, "{line}")?;
     }
     writeln!(out)
@@ -140,25 +137,16 @@ mod tests {
     use std::num::NonZeroU16;
 
     use super::*;
-    use serde_json::json;
 
     const SMALL: Size = Size {
         columns: 40,
         rows: 6,
     };
 
-    fn trees(agents: usize) -> Trees {
-        let node = |name: String, children| json!({"session_id": name, "status": "running", "children": children});
-        let children: Vec<_> = (1..agents)
-            .map(|at| node(format!("a{at}"), json!([])))
-            .collect();
-        let update = json!({"tree_root": "root", "at_seq": 1, "full_tree": node("root".into(), json!(children)),
-            "tree_stats": {"total": agents}});
-        let mut trees = Trees::default();
-        trees
-            .apply(serde_json::from_value(update).unwrap())
-            .unwrap();
-        trees
+    fn lines(count: usize) -> Vec<String> {
+        (0..count)
+            .map(|at| format!("line {at} of {count}"))
+            .collect()
     }
 
     /// What a terminal of this size shows after these bytes, without empty lines at its end.
@@ -176,43 +164,47 @@ mod tests {
     #[test]
     fn a_drawing_takes_the_place_of_the_one_before() {
         let mut screen = Screen::terminal(Vec::new());
-        for agents in [1, 4, 2] {
-            screen.draw(&trees(agents), SMALL).unwrap();
+        for count in [1, 4, 2] {
+            screen.draw(&lines(count), SMALL).unwrap();
         }
-        let expected = drawing::lines(&trees(2), inner(SMALL), Style::Plain);
-        assert_eq!(shown(&screen.out, SMALL), expected);
+        assert_eq!(shown(&screen.out, SMALL), lines(2));
     }
 
     #[test]
     fn what_is_said_in_between_stays() {
         let mut screen = Screen::terminal(Vec::new());
-        screen.draw(&trees(1), SMALL).unwrap();
+        screen.draw(&lines(1), SMALL).unwrap();
         screen.leave();
         screen.out.extend_from_slice(b"sightline: connected\r\n");
-        screen.draw(&trees(1), SMALL).unwrap();
-        let once = drawing::lines(&trees(1), inner(SMALL), Style::Plain);
+        screen.draw(&lines(1), SMALL).unwrap();
         let said = vec!["sightline: connected".to_owned()];
         assert_eq!(
             shown(&screen.out, SMALL),
-            [once.clone(), said, once].concat()
+            [lines(1), said, lines(1)].concat()
         );
     }
 
     #[test]
     fn a_change_of_size_draws_all_anew() {
         let mut screen = Screen::terminal(Vec::new());
-        screen.draw(&trees(3), SMALL).unwrap();
+        screen.draw(&lines(3), SMALL).unwrap();
         let other = Size {
-            columns: 12,
+            columns: 20,
             rows: 4,
         };
-        screen.draw(&trees(3), other).unwrap();
-        let expected = drawing::lines(&trees(3), inner(other), Style::Plain);
-        assert!(
-            expected
-                .iter()
-                .all(|line| line.chars().count() < other.columns)
-        );
-        assert_eq!(shown(&screen.out, other), expected);
+        assert_eq!(screen.room(other).columns, 19);
+        screen.draw(&lines(2), other).unwrap();
+        assert_eq!(shown(&screen.out, other), lines(2));
+    }
+
+    #[test]
+    fn elsewhere_nothing_is_cut_or_drawn_over() {
+        let mut screen = Screen::page(Vec::new());
+        for count in [2, 1] {
+            screen.draw(&lines(count), SMALL).unwrap();
+        }
+        assert_eq!(screen.room(SMALL), Size::UNBOUNDED);
+        let expected = "line 0 of 2\nline 1 of 2\n\nline 0 of 1\n\n";
+        assert_eq!(String::from_utf8(screen.out).unwrap(), expected);
     }
 }
