@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use latency_report::percentiles;
 use serde::Serialize;
 
 use crate::crew::Crew;
@@ -18,7 +19,7 @@ use crate::phase::Phase;
 use crate::proc::{Process, kernel_release};
 use crate::publish::Packing;
 use crate::record::Subscription;
-use crate::report::{Bounds, Verdict, failures, generator_bounds, latency_text, percentiles};
+use crate::report::{Bounds, Verdict, failures, generator_bounds, latency_text};
 use crate::returners::Returners;
 use crate::scenario::{ScenarioError, require_descriptors};
 use crate::schedule::{Arrival, Lane, Schedule};

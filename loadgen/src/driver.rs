@@ -12,6 +12,7 @@ use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
 use hdrhistogram::Histogram;
+use latency_report::latency_histogram;
 use mio::Token;
 
 use crate::cpus::NoCpu;
@@ -28,7 +29,7 @@ use crate::poller::Poller;
 use crate::proc::Process;
 use crate::protocol::Protocol;
 use crate::publish::{Sender, Start};
-use crate::record::{Subscription, latency_histogram};
+use crate::record::Subscription;
 use crate::returners::Returners;
 use crate::storm::{Cursors, Storm};
 use crate::tls::TlsHandshakes;

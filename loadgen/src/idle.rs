@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
+use latency_report::percentiles::SHOWN;
 use serde::Serialize;
 
 use crate::driver::Connected;
-use crate::report::{MIB, SHOWN};
+use crate::report::MIB;
 use crate::scenario::Idle;
 use crate::summary::HandshakeReport;
 

@@ -4,6 +4,7 @@
 //! Knows links but reads and writes no socket; `driver` does.
 
 use hdrhistogram::Histogram;
+use latency_report::latency_histogram;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use crate::frames::{FrameError, MaskSequence, Message};
@@ -14,7 +15,7 @@ use crate::link::{Link, NatsStream, Role, State};
 use crate::nats::{self, NatsError, Operation};
 use crate::phase::Phase;
 use crate::publish::Acknowledgements;
-use crate::record::{Received, Recorder, Subscription, latency_histogram, message_kind};
+use crate::record::{Received, Recorder, Subscription, message_kind};
 use crate::returners::{Greeting, Returners};
 use crate::storm::{Cursors, Storm};
 use crate::tls::TlsHandshakes;

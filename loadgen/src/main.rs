@@ -10,7 +10,7 @@
 //! WebSocket protocol), `nats` (the one inside it), `http`, `protocol` (which of them is spoken),
 //! `record` (checking deliveries), `returners` (viewers that come in the course of a phase), `storm`
 //! (those that are cut off in it), `laggards` (those that hardly read), `report`, `returned`,
-//! `summary`, `soak`, `idle` and `hgrm` (results).
+//! `summary`, `soak` and `idle` (results).
 
 mod attack;
 mod catch_up;
@@ -22,7 +22,6 @@ mod dice;
 mod driver;
 mod filling;
 mod frames;
-mod hgrm;
 mod http;
 mod idle;
 mod inbox;
@@ -399,7 +398,8 @@ fn write_hgrm(
         } else {
             path.into()
         };
-        std::fs::write(&path, hgrm::render_ms(histogram)).map_err(output_error(&path))?;
+        std::fs::write(&path, latency_report::hgrm::render_ms(histogram))
+            .map_err(output_error(&path))?;
     }
     Ok(())
 }

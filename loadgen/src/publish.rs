@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use hdrhistogram::Histogram;
+use latency_report::latency_histogram;
 use serde::Deserialize;
 
 use crate::http::{Answer, Rejected};
 use crate::payload::{self, Form, Marker};
-use crate::record::latency_histogram;
 use crate::schedule::{Due, Schedule};
 
 /// When a phase began, on both clocks.

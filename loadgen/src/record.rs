@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use hdrhistogram::Histogram;
+use latency_report::latency_histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::filling::Filling;
@@ -294,12 +295,6 @@ impl GroupRecord {
             latency_ns: latency_histogram(),
         }
     }
-}
-
-/// An empty histogram of nanoseconds: 1 µs to 60 s, three digits, never resized (resizing
-/// allocates). What is longer counts as 60 s.
-pub(crate) fn latency_histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1_000, 60_000_000_000, 3).expect("the bounds are in order")
 }
 
 /// The name of a message: its `type`, or the keen dialect's `event_type`.

@@ -9,6 +9,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use latency_report::percentiles;
+use latency_report::percentiles::SHOWN;
 use serde::Serialize;
 
 use crate::laggards::Lagged;
@@ -395,17 +397,6 @@ pub(crate) fn latency_text(latency_ns: &BTreeMap<&'static str, u64>) -> String {
     text
 }
 
-/// What is shown of a distribution, and from which quantile it is read (the maximum from none).
-pub(crate) const SHOWN: [(&str, Option<f64>); 7] = [
-    ("p50", Some(0.5)),
-    ("p90", Some(0.9)),
-    ("p99", Some(0.99)),
-    ("p99.9", Some(0.999)),
-    ("p99.99", Some(0.9999)),
-    ("p99.999", Some(0.99999)),
-    ("max", None),
-];
-const SAMPLES_BEYOND_MIN: f64 = 10.0;
 /// The name of the CPU time of a delivery among the metrics.
 pub(crate) const CPU_METRIC: &str = "server.cpu_ns_per_delivery";
 /// The name of the CPU time of an event among the metrics.
@@ -413,25 +404,6 @@ pub(crate) const CPU_EVENT_METRIC: &str = "server.cpu_ns_per_event";
 /// What the names of the acknowledgements' percentiles begin with.
 pub(crate) const ACKNOWLEDGEMENT_METRIC: &str = "acknowledgement.latency_ns";
 pub(crate) const MIB: f64 = 1024.0 * 1024.0;
-
-/// The values of [`SHOWN`] that enough samples carry, and the maximum; nothing of nothing.
-pub(crate) fn percentiles(histogram: &Histogram<u64>) -> BTreeMap<&'static str, u64> {
-    if histogram.is_empty() {
-        return BTreeMap::new();
-    }
-    let value = |quantile: Option<f64>| match quantile {
-        None => Some(histogram.max()),
-        Some(quantile) => {
-            let beyond = histogram.len() as f64 * (1.0 - quantile);
-            // A thousand samples carry p99; the product is a hair below ten.
-            (beyond > SAMPLES_BEYOND_MIN - 1e-6).then(|| histogram.value_at_quantile(quantile))
-        }
-    };
-    SHOWN
-        .iter()
-        .filter_map(|(name, quantile)| Some((*name, value(*quantile)?)))
-        .collect()
-}
 
 /// Everything for which a run fails.
 pub(crate) fn failures(outcome: &PhaseOutcome) -> Vec<String> {
@@ -503,30 +475,15 @@ pub(crate) mod tests {
     use super::*;
     use crate::payload::Identity;
     use crate::publish::Packing;
-    use crate::record::latency_histogram;
     use crate::scenario::Size;
     use crate::schedule::Arrival;
     use crate::upgrade::Extension;
+    use latency_report::latency_histogram;
 
     pub(crate) fn histogram(samples: u64) -> Histogram<u64> {
         let mut histogram = latency_histogram();
         histogram.saturating_record_n(5_000_000, samples);
         histogram
-    }
-
-    fn check_percentiles(samples: u64, expected: &[&str]) {
-        let names: Vec<_> = percentiles(&histogram(samples)).into_keys().collect();
-        assert_eq!(names, expected, "{samples} samples");
-    }
-
-    #[test]
-    fn percentile_needs_ten_samples_beyond_it() {
-        check_percentiles(0, &[]);
-        check_percentiles(19, &["max"]);
-        check_percentiles(20, &["max", "p50"]);
-        check_percentiles(999, &["max", "p50", "p90"]);
-        check_percentiles(1000, &["max", "p50", "p90", "p99"]);
-        check_percentiles(100_000, &["max", "p50", "p90", "p99", "p99.9", "p99.99"]);
     }
 
     pub(crate) fn load() -> Load {

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
+use latency_report::percentiles;
 use serde::Serialize;
 
 use crate::record::{GroupRecord, Violations};
-use crate::report::{Verdict, latency_text, percentiles};
+use crate::report::{Verdict, latency_text};
 use crate::returners::Greeting;
 
 /// The viewers of one phase, as they were at its end.

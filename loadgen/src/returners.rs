@@ -9,10 +9,11 @@ use std::ops::Range;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use latency_report::latency_histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::filling::Filling;
-use crate::record::{Received, Recorder, Subscription, latency_histogram, message_kind};
+use crate::record::{Received, Recorder, Subscription, message_kind};
 use crate::returned::Returned;
 use crate::schedule::{Lane, Schedule};
 

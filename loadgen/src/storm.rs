@@ -6,10 +6,11 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use latency_report::latency_histogram;
 use memchr::memmem::Finder;
 
 use crate::phase::Bell;
-use crate::record::{GroupRecord, latency_histogram};
+use crate::record::GroupRecord;
 use crate::returned::Returned;
 use crate::returners::{Greeting, RESUMED};
 

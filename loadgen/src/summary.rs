@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use hdrhistogram::Histogram;
+use latency_report::percentiles::SHOWN;
+use latency_report::{latency_histogram, percentiles};
 use serde::Serialize;
 
 use crate::cpus::Placement;
 use crate::driver::Connected;
 use crate::proc::kernel_release;
-use crate::record::latency_histogram;
-use crate::report::{
-    ACKNOWLEDGEMENT_METRIC, CPU_EVENT_METRIC, CPU_METRIC, RunReport, SHOWN, Verdict, percentiles,
-};
+use crate::report::{ACKNOWLEDGEMENT_METRIC, CPU_EVENT_METRIC, CPU_METRIC, RunReport, Verdict};
 use crate::scenario::Load;
 use crate::soak::Growth;
 use crate::tls::TlsHandshakes;

@@ -1,10 +1,11 @@
 //! All rounds of one command: how long the viewers took, and what the live load noticed.
 
 use hdrhistogram::Histogram;
+use latency_report::percentiles;
 use serde::Serialize;
 
 use crate::proc::kernel_release;
-use crate::report::{RunReport, Verdict, percentiles};
+use crate::report::{RunReport, Verdict};
 use crate::returned::ReturnedReport;
 use crate::summary::{Spread, merged};
 
@@ -164,9 +165,9 @@ mod tests {
 
     use super::*;
     use crate::phase::PhaseOutcome;
-    use crate::record::latency_histogram;
     use crate::report::tests::{load, outcome};
     use crate::returned::tests::returned;
+    use latency_report::latency_histogram;
 
     fn round(beside: PhaseOutcome) -> Round {
         Round {

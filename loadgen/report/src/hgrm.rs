@@ -7,8 +7,10 @@ use std::fmt::Write as _;
 
 use hdrhistogram::Histogram;
 
+use crate::NS_PER_MS;
+
 /// Renders `histogram` (of nanoseconds) in milliseconds, five ticks a half distance.
-pub(crate) fn render_ms(histogram: &Histogram<u64>) -> String {
+pub fn render_ms(histogram: &Histogram<u64>) -> String {
     let mut out = String::from("       Value     Percentile TotalCount 1/(1-Percentile)\n\n");
     let mut count = 0;
     for step in histogram.iter_quantiles(TICKS_PER_HALF_DISTANCE) {
@@ -50,13 +52,12 @@ fn write_footer(out: &mut String, histogram: &Histogram<u64>) {
     .expect("a String takes every write");
 }
 
-const NS_PER_MS: f64 = 1e6;
 const TICKS_PER_HALF_DISTANCE: u32 = 5;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::latency_histogram;
+    use crate::latency_histogram;
 
     /// The file was written by HdrHistogram's JavaScript port from the same values; its maximum
     /// is the one thing that Java writes differently (as the highest equivalent value).
