@@ -3,8 +3,11 @@
 //! That is what interval logs hold and what HdrHistogram's ports in other languages read
 //! (`HISTFAAA…`). Source: HdrHistogram 2.2, `Histogram.encodeIntoCompressedByteBuffer`.
 
+use std::io::Read as _;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use flate2::read::ZlibDecoder;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{
     DeserializeError, Deserializer, Serializer as _, V2DeflateSerializeError, V2DeflateSerializer,
@@ -22,6 +25,9 @@ pub enum EncodedError {
     /// It is not base64: the file was changed.
     #[error("no base64: {0}")]
     Base64(#[from] base64::DecodeError),
+    /// What is deflated is cut off, is too much, or says of itself that it is longer.
+    #[error("no histogram: it cannot be unpacked")]
+    Packing,
     /// The bytes are no histogram: the file was changed, or is of another version.
     #[error("no histogram: {0}")]
     Decode(#[from] DeserializeError),
@@ -39,20 +45,55 @@ impl Encoded {
         Ok(Self(BASE64_STANDARD.encode(bytes)))
     }
 
-    /// The histogram.
-    /// Errors: `Base64`, `Decode`.
+    /// The histogram. Whoever wrote the text, this takes some megabytes at most.
+    /// Errors: `Base64`, `Decode`, `Packing`.
     pub fn decode(&self) -> Result<Histogram<u64>, EncodedError> {
         let bytes = BASE64_STANDARD.decode(&self.0)?;
-        Ok(Deserializer::new().deserialize(&mut bytes.as_slice())?)
+        let plain = unpack(&bytes).ok_or(EncodedError::Packing)?;
+        Ok(Deserializer::new().deserialize(&mut plain.as_slice())?)
     }
 }
+
+// The library believes the lengths that stand in there and takes as much memory (4 GiB at most), so
+// it is given only what was unpacked within bounds and says its own length.
+fn unpack(bytes: &[u8]) -> Option<Vec<u8>> {
+    let (head, deflated) = bytes.split_at_checked(DEFLATED_HEAD_BYTES)?;
+    if number(head, 0)? != DEFLATED_COOKIE {
+        return None;
+    }
+    let mut plain = Vec::new();
+    let limit = PLAIN_BYTES_MAX as u64 + 1;
+    let inflated = ZlibDecoder::new(deflated)
+        .take(limit)
+        .read_to_end(&mut plain);
+    let is_whole = inflated.is_ok() && plain.len() <= PLAIN_BYTES_MAX;
+    let says_its_length = number(&plain, 4)? as usize == plain.len().checked_sub(HEAD_BYTES)?;
+    (is_whole && says_its_length).then_some(plain)
+}
+
+fn number(bytes: &[u8], at: usize) -> Option<u32> {
+    let four = bytes.get(at..at.checked_add(4)?)?;
+    Some(u32::from_be_bytes(four.try_into().ok()?))
+}
+
+/// What a deflated histogram begins with; then comes the length of the rest.
+const DEFLATED_COOKIE: u32 = 0x1c84_9314;
+const DEFLATED_HEAD_BYTES: usize = 8;
+/// What stands before the counts: cookie, their bytes, offset, digits, bounds and ratio.
+const HEAD_BYTES: usize = 40;
+/// Bytes of an encoded histogram, inflated: nine for each count, of which there are about 18,000.
+const PLAIN_BYTES_MAX: usize = 256 * 1024;
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::io::Write as _;
+
     use super::*;
     use crate::latency_histogram;
+    use flate2::Compression;
+    use flate2::write::ZlibEncoder;
     use proptest::prelude::*;
 
     #[test]
@@ -60,11 +101,28 @@ mod tests {
         let decode = |text: &str| Encoded(text.to_owned()).decode();
         assert!(matches!(decode("?"), Err(EncodedError::Base64(_))));
         for text in ["", "AAAA", "HISTFAAA"] {
-            assert!(
-                matches!(decode(text), Err(EncodedError::Decode(_))),
-                "{text}"
-            );
+            assert!(matches!(decode(text), Err(EncodedError::Packing)), "{text}");
         }
+    }
+
+    #[test]
+    fn what_unpacks_to_too_much_or_lies_about_its_length_is_refused() {
+        let check = |plain: &[u8]| {
+            let mut deflated = ZlibEncoder::new(Vec::new(), Compression::fast());
+            deflated.write_all(plain).unwrap();
+            let deflated = deflated.finish().unwrap();
+            let mut bytes = DEFLATED_COOKIE.to_be_bytes().to_vec();
+            bytes.extend((deflated.len() as u32).to_be_bytes());
+            bytes.extend(deflated);
+            let decoded = Encoded(BASE64_STANDARD.encode(bytes)).decode();
+            assert!(matches!(decoded, Err(EncodedError::Packing)));
+        };
+        let text = Encoded::new(&latency_histogram()).unwrap().0;
+        let mut lying = unpack(&BASE64_STANDARD.decode(text).unwrap()).unwrap();
+        lying[4..8].copy_from_slice(&u32::MAX.to_be_bytes());
+        check(&lying);
+        check(&vec![0; 16 * PLAIN_BYTES_MAX]);
+        check(&[]);
     }
 
     proptest! {

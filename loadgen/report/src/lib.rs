@@ -14,7 +14,7 @@ pub mod percentiles;
 pub use self::csv::render as render_csv;
 pub use self::encoded::{Encoded, EncodedError};
 pub use self::page::{Page, render};
-pub use self::percentiles::{percentiles, value_at};
+pub use self::percentiles::{is_carried, percentiles, value_at};
 
 use hdrhistogram::Histogram;
 

@@ -32,9 +32,14 @@ pub fn percentiles(histogram: &Histogram<u64>) -> BTreeMap<&'static str, u64> {
 
 /// The value at `quantile` (0 to 1), or `None` where fewer than ten samples lie beyond it.
 pub fn value_at(histogram: &Histogram<u64>, quantile: f64) -> Option<u64> {
-    let beyond = histogram.len() as f64 * (1.0 - quantile);
+    is_carried(histogram.len(), quantile).then(|| histogram.value_at_quantile(quantile))
+}
+
+/// Whether at least ten of `samples` lie beyond `quantile` (0 to 1).
+pub fn is_carried(samples: u64, quantile: f64) -> bool {
+    let beyond = samples as f64 * (1.0 - quantile);
     // A thousand samples carry p99; the product is a hair below ten.
-    (beyond > SAMPLES_BEYOND_MIN - 1e-6).then(|| histogram.value_at_quantile(quantile))
+    beyond > SAMPLES_BEYOND_MIN - 1e-6
 }
 
 const SAMPLES_BEYOND_MIN: f64 = 10.0;
