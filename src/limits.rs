@@ -94,6 +94,8 @@ pub const TLS_SEAL_BYTES_MAX: usize = 32 * 1024;
 
 /// Letters that one mailbox (one pair of cores) holds; a letter is one core's batch of one turn.
 pub const MAILBOX_LETTERS_MAX: usize = 32;
+/// Pages for operators that wait to be rendered; more are refused.
+pub const PAGES_ORDERED_MAX: usize = 16;
 /// Letters drained from one mailbox in one turn.
 pub const LETTERS_PER_TURN: usize = 64;
 /// Bytes of frames waiting for room in the mailboxes of other cores, above which the owner core
@@ -357,6 +359,8 @@ pub const AGENT_CLAIMS_MAX: usize = 4;
 pub const AGENT_CLAIMS_REFUSED_MAX: usize = 32;
 
 const _: () = assert!(BODY_BYTES_MAX >= EVENT_BYTES_MAX);
+// A core that stands still has ordered few enough pages for its mailbox, and holds up nobody else's.
+const _: () = assert!(2 * PAGES_ORDERED_MAX <= MAILBOX_LETTERS_MAX);
 const _: () = assert!(SEGMENT_BYTES >= 2 * RECORD_BYTES_MAX as u64 && SEGMENT_BYTES < 1 << 31);
 // What was read waits for its reader, however many read at once.
 const _: () = assert!(READ_BYTES_HELD_MAX >= READS_UNDER_WAY_MAX * READ_BYTES);

@@ -113,7 +113,7 @@ impl Server {
         } = opened;
         let addresses = addresses(&doors);
         let stats: Vec<Arc<CoreStats>> = (0..config.cores).map(|_| Arc::default()).collect();
-        let pages = OpsPages::new(stats.clone(), clock);
+        let (pages, orders) = OpsPages::new(stats.clone(), clock);
         let engine = options::engine(config, clock, Arc::clone(&pages) as _);
         let mut polls = Vec::new();
         let mut wakers: Vec<Box<dyn Wake>> = Vec::new();
@@ -167,7 +167,7 @@ impl Server {
             };
             cores.push(spawn_core(index, build)?);
         }
-        pages.watch()?;
+        pages.watch(orders, Arc::clone(&control))?;
         let reloader = Reloader {
             pair,
             stats: Arc::clone(&stats[0]),

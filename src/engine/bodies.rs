@@ -426,7 +426,7 @@ impl Core {
                 };
                 self.refuse(now, key, &events_unkept(refusal), framing);
             }
-            Some(Pending::Admission(_)) | None => {}
+            Some(Pending::Admission(_) | Pending::Page { .. }) | None => {}
         }
     }
 
@@ -462,7 +462,7 @@ impl Core {
         timeouts.at(awaited as usize).add(1);
     }
 
-    fn wait_for(&mut self, now: Now, key: Key, pending: Pending) {
+    pub(super) fn wait_for(&mut self, now: Now, key: Key, pending: Pending) {
         if let Some(http) = self.http(key) {
             http.state = HttpState::Waiting(pending);
         }
@@ -470,7 +470,7 @@ impl Core {
     }
 
     // What a request waits for, if it does; it is about to be answered.
-    fn take_pending(&mut self, key: Key) -> Option<Pending> {
+    pub(super) fn take_pending(&mut self, key: Key) -> Option<Pending> {
         let state = &mut self.http(key)?.state;
         match std::mem::replace(state, HttpState::Head) {
             HttpState::Waiting(pending) => Some(pending),

@@ -137,6 +137,12 @@ pub(super) enum Pending {
         is_keep_alive: bool,
         origin: Option<Box<str>>,
     },
+    /// Another thread renders a page for operators.
+    Page {
+        is_keep_alive: bool,
+        is_head_only: bool,
+        origin: Option<Box<str>>,
+    },
     /// A POST is parsed and routed under this name.
     Publish {
         publisher: Key,

@@ -32,7 +32,7 @@ use super::handshakes::Handshakes;
 use super::listener::Acceptor;
 use super::log::LogPort;
 use super::mailbox::{Inbox, Postbox};
-use super::pages::Pages;
+use super::pages::{Page, Pages};
 use super::timers::Wheel;
 use super::tls::Scratch;
 
@@ -58,6 +58,13 @@ pub enum Letter {
     },
     /// The hubs' mail of one turn.
     Mail(Vec<Mail>),
+    /// A page for operators that was asked for on this connection.
+    Page {
+        /// This core's name for it.
+        connection: Key,
+        /// Rendered.
+        page: Page,
+    },
     /// The event log's answer to the hub.
     Read(Box<ReadAnswer>),
 }
@@ -460,6 +467,7 @@ impl Core {
                     self.hub.handle_erased(user);
                     self.finish_admin(now, connection, &Answer::Count(count));
                 }
+                Letter::Page { connection, page } => self.finish_page(now, connection, &page),
                 Letter::Read(answer) => self.hub.handle_read(now, *answer),
                 Letter::Mail(mail) => {
                     for mail in mail {

@@ -27,4 +27,4 @@ pub mod transport;
 pub use clock::Clock;
 pub use connection::Door;
 pub use event_loop::{Core, Letter, Options, Parts, WAKER, run_to_end};
-pub use pages::{Page, Pages};
+pub use pages::{Page, PageRequest, Pages, Rendering};

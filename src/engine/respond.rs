@@ -10,12 +10,13 @@ use crate::hub::keyed::Key;
 use crate::limits::{CLOSE_TIMEOUT_MS, KEEP_ALIVE_TIMEOUT_MS};
 use crate::wire::close::Refusal;
 use crate::wire::http::{Response, write_response};
-use crate::wire::origin::preflight_headers;
+use crate::wire::origin::{cors_headers, preflight_headers};
 use crate::wire::{Method, Refused, RequestHead, Upgrade};
 
 use super::answer::{Framing, answer_json, refuse, refuse_by_close};
-use super::connection::{Door, HttpState};
+use super::connection::{Door, HttpState, Pending};
 use super::event_loop::Core;
+use super::pages::{Page, PageRequest, Rendering};
 use super::requests::Caller;
 
 impl Core {
@@ -53,14 +54,47 @@ impl Core {
                 return self.refuse(now, key, &refused, framing);
             }
         }
-        let Some(page) = self
-            .options
-            .pages
-            .page(head.path(), self.admission.is_draining())
+        let request = PageRequest {
+            path: head.path(),
+            query: head.query(),
+            is_draining: self.admission.is_draining(),
+            core: self.index,
+            connection: key,
+        };
+        match self.options.pages.page(request) {
+            Err(refused) => self.refuse(now, key, &refused, framing),
+            Ok(Rendering::Later) => {
+                let pending = Pending::Page {
+                    is_keep_alive: framing.keep_alive,
+                    is_head_only: framing.head_only,
+                    origin: caller.origin.clone(),
+                };
+                self.wait_for(now, key, pending);
+            }
+            Ok(Rendering::Now(page)) => self.answer_with_page(now, key, &page, framing),
+        }
+    }
+
+    /// A page that was asked for has come.
+    pub(super) fn finish_page(&mut self, now: Now, key: Key, page: &Page) {
+        let Some(Pending::Page {
+            is_keep_alive,
+            is_head_only,
+            origin,
+        }) = self.take_pending(key)
         else {
             return;
         };
-        let cors = framing.origin.map(crate::wire::origin::cors_headers);
+        let framing = Framing {
+            keep_alive: is_keep_alive,
+            head_only: is_head_only,
+            origin: origin.as_deref(),
+        };
+        self.answer_with_page(now, key, page, framing);
+    }
+
+    fn answer_with_page(&mut self, now: Now, key: Key, page: &Page, framing: Framing<'_>) {
+        let cors = framing.origin.map(cors_headers);
         let response = Response {
             status: page.status,
             content_type: page.content_type,

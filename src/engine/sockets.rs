@@ -191,7 +191,7 @@ impl Core {
                     self.body_bytes -= charged_bytes;
                     self.hub.handle_post_abandoned(*publisher);
                 }
-                HttpState::Waiting(Pending::Admin { .. })
+                HttpState::Waiting(Pending::Admin { .. } | Pending::Page { .. })
                 | HttpState::Closing
                 | HttpState::Head => {}
             },

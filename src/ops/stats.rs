@@ -4,26 +4,38 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use latency_report::Encoded;
 use serde::Serialize;
 
 use super::{Answer, Process};
 use crate::counters::{Cell, CoreStats, Counters, Stage, StageSnapshot};
 
-/// One JSON object: `version`, `uptimeMs`, `total`, `cores` (in order), `log`, `stagesUs`. Times of
-/// stages are microseconds; a stage without times has a count of 0 and no more.
-pub fn render(cores: &[Arc<CoreStats>], process: &Process) -> Answer {
+/// How much of the stages is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Percentiles, and each core's histograms whole: `?histograms=1`.
+    Histograms,
+    /// Percentiles.
+    Numbers,
+}
+
+/// One JSON object: `version`, `uptimeMs`, `total`, `cores` (in order), `log`, `stagesUs`; each core
+/// has `stagesUs` too. Times of stages are microseconds; a stage without times has a count of 0 and
+/// no more. With [`Detail::Histograms`] each core has `histograms` besides: by stage, where there are
+/// times, in nanoseconds, as [`Encoded`]. Takes a quarter of a millisecond a core, two with
+/// them.
+pub fn render(cores: &[Arc<CoreStats>], process: &Process, detail: Detail) -> Answer {
     let counters: Vec<&Counters> = cores.iter().map(|core| &*core.counters).collect();
     let stages = StageSnapshot::of(cores.iter().map(Arc::as_ref));
-    let named = |stage: Stage| (stage.name(), Percentiles::of(&stages, stage));
     Answer::json(
         200,
         &Stats {
             version: process.version,
             uptime_ms: process.now_ms.saturating_sub(process.started_ms),
             total: Numbers::of(&counters),
-            cores: counters.iter().map(|core| Numbers::of(&[core])).collect(),
+            cores: cores.iter().map(|core| Core::of(core, detail)).collect(),
             log: Log::of(&counters),
-            stages_us: Stage::ALL.map(named).into(),
+            stages_us: percentiles(&stages),
         },
     )
 }
@@ -34,9 +46,44 @@ struct Stats {
     version: &'static str,
     uptime_ms: i64,
     total: Numbers,
-    cores: Vec<Numbers>,
+    cores: Vec<Core>,
     log: Log,
     stages_us: BTreeMap<&'static str, Percentiles>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Core {
+    #[serde(flatten)]
+    numbers: Numbers,
+    stages_us: BTreeMap<&'static str, Percentiles>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    histograms: Option<BTreeMap<&'static str, Encoded>>,
+}
+
+impl Core {
+    fn of(core: &CoreStats, detail: Detail) -> Self {
+        let stages = core.stages.load();
+        Self {
+            numbers: Numbers::of(&[&*core.counters]),
+            stages_us: percentiles(&stages),
+            histograms: (detail == Detail::Histograms).then(|| encoded(&stages)),
+        }
+    }
+}
+
+fn percentiles(stages: &StageSnapshot) -> BTreeMap<&'static str, Percentiles> {
+    let named = |stage: Stage| (stage.name(), Percentiles::of(stages, stage));
+    Stage::ALL.map(named).into()
+}
+
+// A count beyond what the encoding holds (2^63) would leave its stage out.
+fn encoded(stages: &StageSnapshot) -> BTreeMap<&'static str, Encoded> {
+    let all = Stage::ALL.into_iter();
+    let with_times = all.filter(|stage| !stages.histogram(*stage).is_empty());
+    with_times
+        .filter_map(|stage| Some((stage.name(), Encoded::new(stages.histogram(stage)).ok()?)))
+        .collect()
 }
 
 #[derive(Serialize)]
@@ -290,7 +337,7 @@ mod tests {
             now_ms: 5_000,
             ..Process::default()
         };
-        let answer = render(cores, &process);
+        let answer = render(cores, &process, Detail::Histograms);
         assert_eq!(
             (answer.status, answer.content_type),
             (200, "application/json")
@@ -336,7 +383,16 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_of_all_cores() {
+    fn histograms_come_only_where_they_are_asked_for() {
+        let core = [Arc::new(CoreStats::default())];
+        let answer = render(&core, &Process::default(), Detail::Numbers);
+        let stats: Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(stats["cores"][0].get("histograms"), None);
+        assert_eq!(stats["cores"][0]["stagesUs"]["total"], json!({"count": 0}));
+    }
+
+    #[test]
+    fn percentiles_are_of_each_core_and_of_all() {
         let cores: Vec<_> = [1_000_000, 9_000_000]
             .map(|ns| {
                 let (core, mut stages) = (CoreStats::default(), Stages::default());
@@ -346,6 +402,19 @@ mod tests {
             })
             .into();
         let stats = rendered(&cores);
+        for (core, ms) in stats["cores"].as_array().unwrap().iter().zip([1.0, 9.0]) {
+            let of_core = &core["stagesUs"]["total"];
+            assert_eq!(of_core["count"], 10);
+            assert!((of_core["max"].as_f64().unwrap() / (1e3 * ms) - 1.0).abs() < 0.001);
+            let histograms = core["histograms"].as_object().unwrap();
+            assert_eq!(histograms.keys().collect::<Vec<_>>(), ["total"]);
+            let histogram: Encoded = serde_json::from_value(histograms["total"].clone()).unwrap();
+            let histogram = histogram.decode().unwrap();
+            assert_eq!(
+                (histogram.len(), histogram.count_at(ms as u64 * 1_000_000)),
+                (10, 10)
+            );
+        }
         let total = &stats["stagesUs"]["total"];
         let check = |key: &str, expected: f64| {
             let value = total[key].as_f64().unwrap();
