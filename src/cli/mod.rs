@@ -11,8 +11,10 @@ pub mod dev;
 pub mod history;
 pub mod logging;
 pub mod publish;
+pub mod report;
 mod screen;
 pub mod serve;
+pub mod stats;
 pub mod tail;
 pub mod token;
 pub mod watch_git;
@@ -58,8 +60,10 @@ enum Command {
     History(history::HistoryArgs),
     // What has no line here is described by its arguments.
     Publish(publish::PublishArgs),
+    Report(report::ReportArgs),
     /// Start the gateway
     Serve(serve::ServeArgs),
+    Stats(stats::StatsArgs),
     Tail(tail::TailArgs),
     /// Print a token, signed with the configured secret or the given key
     Token(TokenCommand),
@@ -99,7 +103,9 @@ impl Command {
             Self::CheckConfig(args) => check_config::run(&args, &mut io::stdout()),
             Self::History(args) => history::run(args),
             Self::Publish(args) => done(publish::run(&args)),
+            Self::Report(args) => done(report::run(&args)),
             Self::Serve(args) => serve::run(&args),
+            Self::Stats(args) => done(stats::run(&args)),
             Self::Tail(args) => done(tail::run(&args)),
             Self::Token(command) => command.run(),
             Self::WatchGit(args) => done(watch_git::run(&args)),

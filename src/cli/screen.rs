@@ -85,6 +85,14 @@ impl<W: Write> Screen<W> {
         self.out.flush()
     }
 
+    /// Writes lines below one another, whatever the output is.
+    pub(super) fn print(&mut self, lines: &[String]) -> io::Result<()> {
+        for line in lines {
+            writeln!(self.out, "{line}")?;
+        }
+        self.out.flush()
+    }
+
     /// What was drawn stays; the next drawing begins below whatever is said now.
     pub(super) fn leave(&mut self) {
         if let Kind::Terminal { drawn } = &mut self.kind {

@@ -35,6 +35,7 @@ mod publish_socket;
 mod raw_table;
 mod requests;
 mod slow;
+mod statistics;
 mod talks;
 mod tls;
 mod tls_peers;

@@ -57,6 +57,26 @@ impl Address {
         })
     }
 
+    /// The same where it is HTTP that will be spoken: `http` and `https` stand for `ws` and `wss`.
+    pub(crate) fn parse_http(url: &str) -> Result<Self, ClientError> {
+        let socket_url = match url.split_once("://") {
+            Some(("http", rest)) => format!("ws://{rest}"),
+            Some(("https", rest)) => format!("wss://{rest}"),
+            _ => url.to_owned(),
+        };
+        Self::parse(&socket_url)
+    }
+
+    /// `HOST[:PORT]`, for the `Host` header.
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// What a request for `path_and_query` (which begins with `/`) asks this gateway for.
+    pub(crate) fn target(&self, path_and_query: &str) -> String {
+        format!("{}{path_and_query}", self.prefix)
+    }
+
     /// The URL of `path_and_query` (which begins with `/`) at this gateway.
     pub(crate) fn url(&self, path_and_query: &str) -> String {
         let scheme = if self.is_tls { "wss" } else { "ws" };
@@ -100,6 +120,21 @@ mod tests {
             assert_eq!(address.url("/keen"), full, "{url}");
             assert_eq!(address.is_tls, url.starts_with("wss:"), "{url}");
         }
+    }
+
+    #[test]
+    fn http_is_another_name_for_the_same_place() {
+        let check = |http: &str, ws: &str| {
+            let address = Address::parse_http(http).unwrap();
+            assert_eq!(address, Address::parse(ws).unwrap(), "{http}");
+        };
+        check("http://gate.example/live", "ws://gate.example/live");
+        check("https://gate.example", "wss://gate.example");
+        check("wss://[::1]:9", "wss://[::1]:9");
+        let address = Address::parse_http("https://gate.example:8443/live/").unwrap();
+        assert_eq!(address.target("/v1/stats"), "/live/v1/stats");
+        assert_eq!(address.authority(), "gate.example:8443");
+        assert!(Address::parse_http("gate.example").is_err());
     }
 
     #[test]

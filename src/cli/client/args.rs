@@ -32,14 +32,24 @@ pub(crate) struct ConnectArgs {
 impl ConnectArgs {
     /// Checks all of it before anything is read or connected.
     pub(super) fn resolve(&self) -> Result<(Gateway, TokenSource), ClientError> {
-        let gateway = self.gateway()?;
+        let gateway = self.gateway_at(Address::parse(&self.url)?)?;
         let source = self.token_source()?;
         source.read()?;
         Ok((gateway, source))
     }
 
-    fn gateway(&self) -> Result<Gateway, ClientError> {
-        let address = Address::parse(&self.url)?;
+    /// The same where HTTP is spoken, and a token may not be needed.
+    pub(super) fn resolve_http(&self) -> Result<(Gateway, Option<TokenSource>), ClientError> {
+        let gateway = self.gateway_at(Address::parse_http(&self.url)?)?;
+        let source = match self.token_source() {
+            Err(ClientError::TokenMissing) => None,
+            source => Some(source?),
+        };
+        source.as_ref().map(TokenSource::read).transpose()?;
+        Ok((gateway, source))
+    }
+
+    fn gateway_at(&self, address: Address) -> Result<Gateway, ClientError> {
         let tls = match &self.ca_file {
             ca_file if address.is_tls => Some(Tls::new(&address, ca_file.as_deref())?),
             Some(_) => return Err(ClientError::CaWithoutTls),

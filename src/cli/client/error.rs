@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::super::CliError;
 use crate::dialect::CursorError;
 
-/// Why `publish`, `tail` or `watch-git` failed. Its text is the one line that the user is shown.
+/// Why a command that talks to a running gateway failed. Its text is the one line that the user is shown.
 #[derive(Debug, Error)]
 pub enum ClientError {
     /// `--url` is not the address of a gateway (user).
@@ -50,6 +50,14 @@ pub enum ClientError {
     /// `--resume` or `--epoch` cannot be read (user).
     #[error(transparent)]
     Cursor(#[from] CursorError),
+    /// A file could not be written (user).
+    #[error("{path:?}: {source}")]
+    File {
+        /// As given.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// A git command failed (the repository, or the path given).
     #[error("git {command}: {message}")]
     Git {

@@ -4,7 +4,8 @@
 //!
 //! A command is a `Conversation`: a state machine that takes texts and yields texts, and knows
 //! neither socket nor clock. `Client` drives it on the calling thread, on a mio poll, so that
-//! reading, writing, other threads' input and signals are waited for together.
+//! reading, writing, other threads' input and signals are waited for together. `Pages` reads what
+//! is there by plain HTTP, on the same connections.
 
 mod address;
 mod args;
@@ -13,6 +14,7 @@ mod bell;
 mod drive;
 mod ending;
 mod error;
+mod pages;
 mod say;
 mod socket;
 mod stop;
@@ -28,5 +30,6 @@ pub(crate) use args::ConnectArgs;
 pub(crate) use bell::Bell;
 pub(crate) use drive::{Client, Conversation};
 pub use error::ClientError;
+pub(crate) use pages::{PageError, Pages};
 pub(crate) use say::{printable, say};
 pub(crate) use stop::Stop;

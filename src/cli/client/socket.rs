@@ -51,15 +51,8 @@ impl Socket {
         token: &str,
         bell: &mut Bell,
     ) -> Result<Self, Ending> {
-        let address = &gateway.address;
-        let socket = connect(address).map_err(|error| unreachable_host(address, &error))?;
-        let socket = prepare(socket, bell)?;
-        let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
-        let stream = match &gateway.tls {
-            None => Stream::plain(socket),
-            Some(tls) => secure(socket, tls, bell, deadline)?,
-        };
-        let request = request(&address.url(path_and_query), token)?;
+        let (stream, deadline) = open_stream(gateway, bell)?;
+        let request = request(&gateway.address.url(path_and_query), token)?;
         let websocket = handshake(stream, request, bell, deadline)?;
         Ok(Self {
             websocket,
@@ -127,6 +120,20 @@ impl Socket {
         };
         Ok(())
     }
+}
+
+/// A connection to `gateway` on which nothing was said, by TLS where asked for; and by when the first
+/// answer must have come.
+pub(super) fn open_stream(gateway: &Gateway, bell: &mut Bell) -> Result<(Stream, Instant), Ending> {
+    let address = &gateway.address;
+    let socket = connect(address).map_err(|error| unreachable_host(address, &error))?;
+    let socket = prepare(socket, bell)?;
+    let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
+    let stream = match &gateway.tls {
+        None => Stream::plain(socket),
+        Some(tls) => secure(socket, tls, bell, deadline)?,
+    };
+    Ok((stream, deadline))
 }
 
 fn connect(address: &Address) -> io::Result<StdStream> {
