@@ -33,8 +33,8 @@ fn loadgen(url: &str, arguments: &str, files: &Path) -> Output {
         .unwrap()
 }
 
-/// Half a second, and so generous to the generator that a busy machine does not matter.
-const SHORT: &str = "--duration 0.5 --drain 0.5 --slip-max-us 60000000 --busy-max-percent 100";
+/// Half a second, and so generous to generator and disk that a busy machine does not matter.
+const SHORT: &str = "--duration 0.5 --drain 5 --slip-max-us 60000000 --busy-max-percent 100";
 
 struct Ran {
     code: i32,

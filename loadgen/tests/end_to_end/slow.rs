@@ -12,10 +12,9 @@ fn slow(settings: &str, events: u32, more: &str) -> Value {
     let gateway = Gateway::start(settings);
     let arguments = format!(
         "slow-consumer --secret={SECRET} --slow 3 --connections-per-user 2 --rate {} \
-         --payload-bytes 100000 --warmup 0.1 {SHORT} --drain 10 {more}",
+         --payload-bytes 100000 --warmup 0.1 {SHORT} {more}",
         events * 2
     );
-    let arguments = arguments.replace("--drain 0.5 ", "");
     let ran = run_at(&format!("ws://{}", gateway.address), &arguments);
     assert_eq!(ran.code, 0, "{}", ran.text);
     let round = &ran.json["rounds"][0];
