@@ -6,6 +6,7 @@ mod catch_up;
 mod connect;
 mod file;
 mod load;
+mod output;
 mod reconnect;
 mod returning;
 mod server;
@@ -22,6 +23,7 @@ pub(crate) use self::connect::ConnectArgs;
 pub(crate) use self::file::FileError;
 use self::file::RunFile;
 pub(crate) use self::load::{Fanout, Ingest, Mixed, RunArgs, Users};
+pub(crate) use self::output::{CompareArgs, OutputArgs, ReportArgs};
 pub(crate) use self::reconnect::ReconnectArgs;
 pub(crate) use self::server::{ServerArgs, UsageError};
 pub(crate) use self::slow::SlowArgs;
@@ -32,7 +34,8 @@ use crate::scenario::Idle;
 ///
 /// Latency counts from the intended send time; every delivery is checked. Exit codes: 0 clean,
 /// 1 a delivery was lost, duplicated, reordered or foreign, or the run could not be made,
-/// 2 usage, 3 the generator itself was the bottleneck.
+/// 2 usage, or summaries of different loads, 3 the generator itself was the bottleneck, 4 a clean
+/// run that missed what --slo asks.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub(crate) struct Cli {
@@ -64,6 +67,10 @@ pub(crate) enum Command {
     ConnectStorm(ConnectArgs),
     /// Connections that only stay: handshakes a second, memory and CPU of each.
     Idle(IdleArgs),
+    /// Two summaries beside each other: the ratio of the medians, and how sure it is.
+    Compare(CompareArgs),
+    /// Several summaries on one page.
+    Report(ReportArgs),
     /// Peers that mean harm, many and for a while. Against your own server only.
     Attack(AttackArgs),
     /// A scenario file, such as those in perf/scenarios: TOML that names a scenario and holds what
@@ -253,6 +260,10 @@ mod tests {
             "attack --kind silent --connections 0",
             "attack --kind silent --connections 20001",
             "attack --kind silent --duration 3601",
+            "fanout --slo p99<1",
+            "compare a",
+            "report a",
+            "report -o a",
             "nothing",
         ] {
             assert!(parse(arguments).is_err(), "{arguments}");

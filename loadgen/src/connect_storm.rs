@@ -270,11 +270,12 @@ impl ConnectReport {
             return Vec::new();
         }
         let spreads = [
-            (self.per_second, "handshakes/s"),
-            (self.per_core_second, "handshakes/s/core"),
+            (&self.per_second, "handshakes/s"),
+            (&self.per_core_second, "handshakes/s/core"),
         ];
-        let line = |(spread, what): (Option<Spread>, &str)| {
-            Some(format!("{what} {}, median (min–max)", spread?.text(1.0)))
+        let line = |(spread, what): (&Option<Spread>, &str)| {
+            let spread = spread.as_ref()?.text(1.0);
+            Some(format!("{what} {spread}, median (min–max)"))
         };
         spreads.into_iter().filter_map(line).collect()
     }

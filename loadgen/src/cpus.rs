@@ -8,7 +8,7 @@ use std::io;
 use std::str::FromStr;
 
 use core_affinity::CoreId;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::proc::Process;
 
@@ -57,7 +57,7 @@ pub(crate) fn pin(cpu: usize) -> Result<(), NoCpu> {
 const CPU_SET_MAX: usize = 1024;
 
 /// Who runs where.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Placement {
     /// Where the generator's threads may run.
     generator: BTreeSet<usize>,

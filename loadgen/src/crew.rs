@@ -12,6 +12,7 @@ use crate::cpus;
 use crate::driver::{Connected, Dial, Driver, DriverError, Settings, io_error};
 use crate::link::Role;
 use crate::meter::Meter;
+use crate::observer::{Observer, Watch};
 use crate::phase::{Phase, PhaseOutcome};
 use crate::proc::Process;
 use crate::record::Subscription;
@@ -20,6 +21,10 @@ use crate::schedule::Share;
 /// Loops with a load in common.
 pub(crate) struct Crew {
     drivers: Vec<Driver>,
+    groups: usize,
+    watch: Watch,
+    /// Looks on at the phase to come, or the present one.
+    observer: Option<Observer>,
     /// Of each; none where the one loop runs wherever this thread may.
     cpus: Vec<usize>,
 }
@@ -39,6 +44,9 @@ impl Crew {
         };
         Ok(Self {
             drivers: (0..count).map(driver).collect::<Result<_, _>>()?,
+            groups,
+            watch: settings.watch.clone(),
+            observer: None,
             cpus: settings.cpus.clone(),
         })
     }
@@ -90,6 +98,18 @@ impl Crew {
         Ok(())
     }
 
+    /// The next phase is looked on, second by second; also at `server`.
+    /// Errors: there is no thread to be had.
+    pub(crate) fn observe(&mut self, server: Option<Process>) -> Result<(), DriverError> {
+        let started = Observer::start(&self.watch, server, self.len(), self.groups);
+        let (observer, lookouts) = started.map_err(io_error("thread"))?;
+        for (driver, lookout) in self.drivers.iter_mut().zip(lookouts) {
+            driver.observe(lookout);
+        }
+        self.observer = Some(observer);
+        Ok(())
+    }
+
     /// Runs one phase to its end, and watches `server`. What a phase has beside its schedule is the
     /// first loop's; one that may be cut short has but one loop.
     pub(crate) fn run(
@@ -97,10 +117,23 @@ impl Crew {
         phase: Phase,
         server: Option<Process>,
     ) -> Result<PhaseOutcome, DriverError> {
-        let count = self.len();
-        if count == 1 {
-            return self.drivers[0].run(phase, server);
+        let mut outcome = if self.len() == 1 {
+            self.drivers[0].run(phase, server)?
+        } else {
+            self.run_shared(phase, server)?
+        };
+        if let Some(observer) = self.observer.take() {
+            outcome.add_observed(observer.finish());
         }
+        Ok(outcome)
+    }
+
+    fn run_shared(
+        &mut self,
+        phase: Phase,
+        server: Option<Process>,
+    ) -> Result<PhaseOutcome, DriverError> {
+        let count = self.len();
         let watched = io_error("/proc of the server");
         let meter = Meter::begin(server).map_err(&watched)?;
         let start_ns = self.drivers[0].now_ns() + START_NS;

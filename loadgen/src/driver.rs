@@ -20,9 +20,11 @@ use crate::frames::MaskSequence;
 use crate::http;
 use crate::inbox::{Codec, Inbox};
 use crate::inflate::Inflater;
+use crate::interval::Interval;
 use crate::laggards::Laggards;
 use crate::link::{Link, NatsStream, Role, Server, State};
 use crate::meter::Meter;
+use crate::observer::{Lookout, Watch};
 use crate::outbox::Outbox;
 use crate::phase::{Bell, Phase, PhaseOutcome};
 use crate::poller::Poller;
@@ -89,6 +91,8 @@ pub(crate) struct Settings {
     pub(crate) cpus: Vec<usize>,
     /// Whether it is kept where each subscriber stands in its stream.
     pub(crate) keeps_cursors: bool,
+    /// Who looks on while a phase is measured.
+    pub(crate) watch: Watch,
     /// Burnt before each send, to see that a slow generator is found out.
     pub(crate) stall: Duration,
 }
@@ -158,6 +162,8 @@ pub(crate) struct Driver {
     codec: Codec,
     sender: Option<Sender>,
     inbox: Inbox,
+    /// Takes what each second of the phase to come brings, or of the present one.
+    lookout: Option<Lookout>,
 }
 
 impl Driver {
@@ -195,6 +201,7 @@ impl Driver {
             lead_ns: LEAD_NS,
             is_relieving: false,
             inbox,
+            lookout: None,
         })
     }
 
@@ -281,6 +288,11 @@ impl Driver {
         self.inbox.closures()
     }
 
+    /// The next phase is looked on by whom `lookout` leads to.
+    pub(crate) fn observe(&mut self, lookout: Lookout) {
+        self.lookout = Some(lookout);
+    }
+
     /// Runs one phase to its end: all delivered and acknowledged, given up after `phase.drain`,
     /// or broken off. Watches the CPU and memory of `server`.
     pub(crate) fn run(
@@ -299,6 +311,7 @@ impl Driver {
         let seconds = self.poller.now_ns().saturating_sub(start_ns).max(1) as f64 / 1e9;
         let idle_seconds = self.poller.take_idle_ns().saturating_sub(self.lead_ns) as f64 / 1e9;
         let spent = meter.end().map_err(watched)?;
+        self.end_observation();
         let sender = self.sender.take();
         self.relieve(drain_ns)?;
         // What comes twice comes after what was awaited.
@@ -337,6 +350,7 @@ impl Driver {
             server_rss_bytes: spent.rss_bytes,
             returned: brought.or(stormed),
             lagged: laggards.map(Laggards::finish),
+            observed: None,
             aborted,
             closed: self.inbox.closures(),
         })
@@ -373,6 +387,9 @@ impl Driver {
         (self.inbox.returners, self.inbox.storm) = (returners, storm);
         self.inbox.laggards = laggards;
         self.sender = Some(Sender::new(run, form, packing, schedule, start));
+        if let Some(lookout) = &mut self.lookout {
+            lookout.begin(start, last_ns);
+        }
         self.poller.take_idle_ns();
         (at_ns, last_ns)
     }
@@ -389,6 +406,7 @@ impl Driver {
         loop {
             self.poller.tick();
             self.send_due();
+            self.observe_due();
             self.dial_due()?;
             self.storm_due()?;
             self.read_laggards();
@@ -408,6 +426,38 @@ impl Driver {
                 self.laggards_ns()
                     .map_or(turn_ns, |at_ns| turn_ns.min(at_ns)),
             )?;
+        }
+    }
+
+    /// Hands over what the last second brought, where one is over.
+    fn observe_due(&mut self) {
+        let now_ns = self.poller.now_ns();
+        let lookout = self.lookout.as_mut();
+        if let Some(interval) = lookout.and_then(|lookout| lookout.poll_due(now_ns)) {
+            self.hand_over(interval);
+        }
+    }
+
+    /// Hands over what came since; whoever looks on has then all.
+    fn end_observation(&mut self) {
+        let lookout = self.lookout.as_mut();
+        if let Some(interval) = lookout.and_then(Lookout::last_empty) {
+            self.hand_over(interval);
+        }
+        self.lookout = None;
+    }
+
+    /// Leaves what came since the last time in `interval`, and hands it over. Allocates nothing:
+    /// the histograms of `interval` take the place of those that go.
+    fn hand_over(&mut self, mut interval: Box<Interval>) {
+        self.inbox.recorder.swap_latencies(&mut interval.groups);
+        let acknowledged_ns = &mut interval.acknowledged_ns;
+        self.inbox.acknowledgements.swap_latency_ns(acknowledged_ns);
+        if let Some(sender) = &mut self.sender {
+            sender.swap_slip_ns(&mut interval.slip_ns);
+        }
+        if let Some(lookout) = &mut self.lookout {
+            lookout.handle_full(interval, self.poller.now_ns());
         }
     }
 

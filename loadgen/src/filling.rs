@@ -122,6 +122,7 @@ mod tests {
             user: 1,
             n,
             intended_ns: 0,
+            slip_ns: 0,
         }
     }
 

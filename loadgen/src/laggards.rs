@@ -178,6 +178,7 @@ mod tests {
                 user: 0,
                 n: *n,
                 intended_ns: 0,
+                slip_ns: 0,
             };
             let mut text = Vec::new();
             payload::write_event(&mut text, &marker, 1_763_805_600_000, PAD.into());

@@ -10,42 +10,54 @@
 //! WebSocket protocol), `nats` (the one inside it), `http`, `protocol` (which of them is spoken),
 //! `record` (checking deliveries), `returners` (viewers that come in the course of a phase), `storm`
 //! (those that are cut off in it), `laggards` (those that hardly read), `report`, `returned`,
-//! `summary`, `soak` and `idle` (results).
+//! `summary`, `soak` and `idle` (results), `slo`, `compare` and `page` (what they mean). `observer`
+//! looks on from a thread of its own while a crew measures; `output` writes files, and `recorded`
+//! reads a summary again.
 
 mod attack;
 mod catch_up;
 mod cli;
+mod compare;
 mod connect_storm;
 mod cpus;
 mod crew;
 mod dice;
 mod driver;
+mod environment;
 mod filling;
 mod frames;
 mod http;
 mod idle;
 mod inbox;
 mod inflate;
+mod interval;
+mod interval_row;
 mod laggards;
 mod link;
 mod meter;
 mod mix;
 mod nats;
+mod observer;
 mod outbox;
+mod output;
+mod page;
 mod payload;
 mod phase;
 mod poller;
 mod proc;
+mod progress;
 mod protocol;
 mod publish;
 mod reconnect;
 mod record;
+mod recorded;
 mod report;
 mod returned;
 mod returners;
 mod scenario;
 mod schedule;
 mod session;
+mod slo;
 mod slow_consumer;
 mod soak;
 mod storm;
@@ -62,22 +74,23 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use hdrhistogram::Histogram;
-use serde::Serialize;
 
 use crate::catch_up::{Backlog, BacklogError, CatchUpReport, Round};
 use crate::cli::{
-    AttackArgs, CatchUpArgs, Cli, Command, ConnectArgs, FileError, IdleArgs, Ingest, ReconnectArgs,
-    RunArgs, ServerArgs, SlowArgs, Soak, UsageError,
+    AttackArgs, CatchUpArgs, Cli, Command, CompareArgs, ConnectArgs, FileError, IdleArgs, Ingest,
+    OutputArgs, ReconnectArgs, ReportArgs, RunArgs, ServerArgs, SlowArgs, Soak, UsageError,
 };
 use crate::connect_storm::ConnectReport;
 use crate::cpus::{NoCpu, Placement, pin};
 use crate::driver::Settings;
+use crate::environment::Environment;
+use crate::output::{OutputError, print, write_hgrm, write_json};
 use crate::proc::Process;
+use crate::recorded::{Recorded, RecordedError};
 use crate::report::Verdict;
 use crate::scenario::{Load, ScenarioError};
 use crate::soak::Growth;
-use crate::summary::Summary;
+use crate::summary::{Asked, Summary};
 use crate::target::Target;
 use crate::upgrade::Extension;
 
@@ -87,14 +100,15 @@ fn main() -> ExitCode {
         Ok(Verdict::Clean) => ExitCode::SUCCESS,
         Ok(Verdict::Failed) => ExitCode::from(1),
         Ok(Verdict::GeneratorBound) => ExitCode::from(3),
+        Ok(Verdict::Missed) => ExitCode::from(4),
         Err(error) => {
             // Where standard error is gone too, the exit code has to do.
             let _ = writeln!(io::stderr(), "loadgen: {error}");
-            ExitCode::from(if matches!(error, Error::File(_) | Error::Usage(_)) {
-                2
-            } else {
-                1
-            })
+            let is_usage = matches!(
+                error,
+                Error::Different(_) | Error::File(_) | Error::Usage(_)
+            );
+            ExitCode::from(if is_usage { 2 } else { 1 })
         }
     }
 }
@@ -106,12 +120,19 @@ enum Error {
     Backlog(#[from] BacklogError),
     #[error(transparent)]
     Cpu(#[from] NoCpu),
+    #[error("the loads differ, and so would their numbers (--anyway compares them):\n  {}", .0.join("\n  "))]
+    Different(Vec<String>),
     #[error(transparent)]
     File(#[from] FileError),
     #[error("--server-pid {pid}: {source}")]
     NoServer { pid: u32, source: io::Error },
+    #[error(transparent)]
+    Output(#[from] OutputError),
     #[error("{path}: {source}")]
-    Output { path: PathBuf, source: io::Error },
+    Recorded {
+        path: PathBuf,
+        source: RecordedError,
+    },
     #[error(transparent)]
     Scenario(#[from] ScenarioError),
     #[error(transparent)]
@@ -120,9 +141,17 @@ enum Error {
 
 fn run(command: &Command) -> Result<Verdict, Error> {
     match command {
-        Command::Fanout(args) => load("fanout", &args.load()?, &args.load.run, &args.server),
-        Command::Users(args) => load("users", &args.load()?, &args.load.run, &args.server),
-        Command::Mixed(args) => load("mixed", &args.load()?, &args.run, &args.server),
+        Command::Fanout(args) => {
+            let (load, run) = (args.load()?, &args.load.run);
+            Plain::new("fanout", load, run, &args.output, &args.server).run()
+        }
+        Command::Users(args) => {
+            let (load, run) = (args.load()?, &args.load.run);
+            Plain::new("users", load, run, &args.output, &args.server).run()
+        }
+        Command::Mixed(args) => {
+            Plain::new("mixed", args.load()?, &args.run, &args.output, &args.server).run()
+        }
         Command::Soak(args) => soak(args),
         Command::Ingest(args) => ingest(args),
         Command::Replay(args) => catch_up(args),
@@ -130,80 +159,116 @@ fn run(command: &Command) -> Result<Verdict, Error> {
         Command::SlowConsumer(args) => slow_consumer(args),
         Command::ConnectStorm(args) => connect(args),
         Command::Idle(args) => stay(args),
+        Command::Compare(args) => compare(args),
+        Command::Report(args) => report(args),
         Command::Attack(args) => harm(args),
         Command::Run(file) => run(&file.command()?),
     }
 }
 
 fn ingest(arguments: &Ingest) -> Result<Verdict, Error> {
-    let (server, load) = (&arguments.server, arguments.load()?);
+    let Ingest {
+        run,
+        output,
+        server,
+        ..
+    } = arguments;
+    let plain = Plain::new("ingest", arguments.load()?, run, output, server);
     let target = server.sightline("ingest")?;
     let settings = Settings {
         protocol: arguments.protocol(&target)?,
-        ..server.settings(&target, load.extension)?
+        ..server.settings(&target, plain.load.extension)?
     };
-    let summary = measure("ingest", &target, &settings, &load, server)?;
-    finish(&summary, &arguments.run, server)
+    plain.finish(&plain.measure(&target, &settings)?)
 }
 
 fn soak(arguments: &Soak) -> Result<Verdict, Error> {
-    let (server, load) = (&arguments.mixed.server, arguments.load()?);
-    let target = server.target()?;
-    let settings = server.settings(&target, load.extension)?;
-    let mut summary = measure("soak", &target, &settings, &load, server)?;
-    summary.growth = Growth::new(&summary.rss_bytes(), load.duration.as_secs_f64());
+    let (mixed, load) = (&arguments.mixed, arguments.load()?);
+    let plain = Plain::new("soak", load, &mixed.run, &mixed.output, &mixed.server);
+    let target = mixed.server.target()?;
+    let settings = mixed.server.settings(&target, plain.load.extension)?;
+    let mut summary = plain.measure(&target, &settings)?;
+    summary.growth = Growth::new(&summary.rss_bytes(), plain.load.duration.as_secs_f64());
     if let Some(growth) = &summary.growth {
         print(&[growth.line()])?;
     }
-    let verdict = finish(&summary, &arguments.mixed.run, server)?;
-    let Some(reason) = arguments.growth_failure(summary.growth) else {
-        return Ok(verdict);
-    };
-    print(&[format!("  FAILED: {reason}")])?;
-    Ok(Verdict::Failed)
+    let failure = arguments.growth_failure(summary.growth);
+    if let Some(reason) = &failure {
+        summary.verdict = Verdict::Failed;
+        print(&[format!("  FAILED: {reason}")])?;
+    }
+    plain.finish(&summary)
 }
 
-fn load(
+/// A load with nothing beside it, and what becomes of its results.
+struct Plain<'a> {
     scenario: &'static str,
-    load: &Load,
-    arguments: &RunArgs,
-    server: &ServerArgs,
-) -> Result<Verdict, Error> {
-    let target = server.target()?;
-    let settings = server.settings(&target, load.extension)?;
-    let summary = measure(scenario, &target, &settings, load, server)?;
-    finish(&summary, arguments, server)
+    load: Load,
+    run: &'a RunArgs,
+    output: &'a OutputArgs,
+    server: &'a ServerArgs,
 }
 
-/// Runs `load` and prints each run as it ended.
-fn measure(
-    scenario: &'static str,
-    target: &Target,
-    settings: &Settings,
-    load: &Load,
-    server: &ServerArgs,
-) -> Result<Summary, Error> {
-    let Watched { process, placement } = prepare(server)?;
-    let mut runs = Vec::new();
-    let mut unprinted = Ok(());
-    let connected = scenario::run_load(target, settings, load, process, |run| {
-        let printed = print(&run.lines(scenario));
-        unprinted = std::mem::replace(&mut unprinted, Ok(())).and(printed);
-        runs.push(run);
-    })?;
-    unprinted?;
-    let mut summary = Summary::new(command(), scenario, target.name(), load, &connected, runs);
-    summary.placement = placement;
-    Ok(summary)
-}
+impl<'a> Plain<'a> {
+    fn new(
+        scenario: &'static str,
+        load: Load,
+        run: &'a RunArgs,
+        output: &'a OutputArgs,
+        server: &'a ServerArgs,
+    ) -> Self {
+        Self {
+            scenario,
+            load,
+            run,
+            output,
+            server,
+        }
+    }
 
-/// Prints what the runs come to, and writes the files that were asked for.
-fn finish(summary: &Summary, arguments: &RunArgs, server: &ServerArgs) -> Result<Verdict, Error> {
-    print(&summary.spread_lines())?;
-    write_json(server.json.as_deref(), summary)?;
-    let (verdict, latencies) = (summary.verdict(), summary.merged_latencies());
-    write_hgrm(arguments.hgrm.as_deref(), verdict, &latencies)?;
-    Ok(verdict)
+    fn run(&self) -> Result<Verdict, Error> {
+        let target = self.server.target()?;
+        let settings = self.server.settings(&target, self.load.extension)?;
+        self.finish(&self.measure(&target, &settings)?)
+    }
+
+    /// Runs the load and prints each run as it ended. `settings` are those from before this thread
+    /// is pinned.
+    fn measure(&self, target: &Target, settings: &Settings) -> Result<Summary, Error> {
+        output::prepare_folder(self.output.report.as_deref())?;
+        let Watched { process, placement } = prepare(self.server)?;
+        let server = &settings.server;
+        let environment = Environment::look(server.address, server.tls.is_some(), process);
+        let mut runs = Vec::new();
+        let mut unprinted = Ok(());
+        let connected = scenario::run_load(target, settings, &self.load, process, |run| {
+            let printed = print(&run.lines(self.scenario));
+            unprinted = std::mem::replace(&mut unprinted, Ok(())).and(printed);
+            runs.push(run);
+        })?;
+        unprinted?;
+        let asked = Asked {
+            command: command(),
+            scenario: self.scenario,
+            target: target.name(),
+            slo: self.output.slo.as_ref(),
+        };
+        let mut summary = Summary::new(asked, &self.load, &connected, environment, runs);
+        summary.placement = placement;
+        Ok(summary)
+    }
+
+    /// Prints what the runs come to, and writes the files that were asked for.
+    fn finish(&self, summary: &Summary) -> Result<Verdict, Error> {
+        print(&summary.spread_lines())?;
+        print(&summary.objective_lines())?;
+        write_json(self.server.json.as_deref(), summary)?;
+        output::write_folder(self.output.report.as_deref(), &self.load, summary)?;
+        if summary.verdict.stands() {
+            write_hgrm(self.run.hgrm.as_deref(), &summary.merged_latencies())?;
+        }
+        Ok(summary.verdict)
+    }
 }
 
 fn catch_up(arguments: &CatchUpArgs) -> Result<Verdict, Error> {
@@ -256,7 +321,7 @@ fn slow_consumer(arguments: &SlowArgs) -> Result<Verdict, Error> {
 /// Rounds, each printed as it ended.
 struct Rounds {
     all: Vec<Round>,
-    printed: Result<(), Error>,
+    printed: Result<(), OutputError>,
 }
 
 impl Default for Rounds {
@@ -285,8 +350,9 @@ impl Rounds {
         print(&report.lines())?;
         write_json(server.json.as_deref(), &report)?;
         let verdict = report.verdict();
-        let latencies = report.merged_latencies();
-        write_hgrm(arguments.hgrm.as_deref(), verdict, &latencies)?;
+        if verdict.stands() {
+            write_hgrm(arguments.hgrm.as_deref(), &report.merged_latencies())?;
+        }
         Ok(verdict)
     }
 }
@@ -307,8 +373,10 @@ fn connect(arguments: &ConnectArgs) -> Result<Verdict, Error> {
     let report = ConnectReport::new(command(), rounds);
     print(&report.lines())?;
     write_json(server.json.as_deref(), &report)?;
-    let (verdict, latencies) = (report.verdict(), report.merged_latencies());
-    write_hgrm(arguments.hgrm.as_deref(), verdict, &latencies)?;
+    let verdict = report.verdict();
+    if verdict.stands() {
+        write_hgrm(arguments.hgrm.as_deref(), &report.merged_latencies())?;
+    }
     Ok(verdict)
 }
 
@@ -340,6 +408,32 @@ fn harm(arguments: &AttackArgs) -> Result<Verdict, Error> {
     })
 }
 
+fn compare(arguments: &CompareArgs) -> Result<Verdict, Error> {
+    let [first, second] = [&arguments.first, &arguments.second].map(|path| recorded(path));
+    let (first, second) = (first?, second?);
+    let differences = compare::differences(&first, &second);
+    if !differences.is_empty() && !arguments.anyway {
+        return Err(Error::Different(differences));
+    }
+    let names = [&arguments.first, &arguments.second].map(|path| path.display().to_string());
+    print(&compare::lines(&first, &second, [&names[0], &names[1]]))?;
+    Ok(Verdict::Clean)
+}
+
+fn report(arguments: &ReportArgs) -> Result<Verdict, Error> {
+    let named = |path: &PathBuf| Ok((path.display().to_string(), recorded(path)?));
+    let summaries: Result<Vec<_>, Error> = arguments.summaries.iter().map(named).collect();
+    output::write_page(&arguments.output, &summaries?)?;
+    Ok(Verdict::Clean)
+}
+
+fn recorded(path: &Path) -> Result<Recorded, Error> {
+    Recorded::read(path).map_err(|source| Error::Recorded {
+        path: path.to_owned(),
+        source,
+    })
+}
+
 /// The server's process, where it is known.
 #[derive(Debug, Default)]
 struct Watched {
@@ -364,52 +458,6 @@ fn prepare(server: &ServerArgs) -> Result<Watched, Error> {
         process: Some(process),
         placement: Some(placement),
     })
-}
-
-fn print(lines: &[String]) -> Result<(), Error> {
-    let mut out = io::stdout().lock();
-    let written = lines.iter().try_for_each(|line| writeln!(out, "{line}"));
-    written.map_err(output_error(Path::new("standard output")))
-}
-
-fn write_json(path: Option<&Path>, report: &impl Serialize) -> Result<(), Error> {
-    let Some(path) = path else {
-        return Ok(());
-    };
-    let mut text = serde_json::to_string_pretty(report)
-        .map_err(|error| output_error(path)(io::Error::new(io::ErrorKind::InvalidData, error)))?;
-    text.push('\n');
-    std::fs::write(path, text).map_err(output_error(path))
-}
-
-/// Writes `path`, or one file for each group beside it: `latency.hgrm`, `latency.hot.hgrm`.
-/// A run whose latency does not stand writes none.
-fn write_hgrm(
-    path: Option<&Path>,
-    verdict: Verdict,
-    groups: &[(&str, Histogram<u64>)],
-) -> Result<(), Error> {
-    let Some(path) = path.filter(|_| verdict == Verdict::Clean) else {
-        return Ok(());
-    };
-    for (name, histogram) in groups {
-        let path = if groups.len() > 1 {
-            path.with_extension(format!("{name}.hgrm"))
-        } else {
-            path.into()
-        };
-        std::fs::write(&path, latency_report::hgrm::render_ms(histogram))
-            .map_err(output_error(&path))?;
-    }
-    Ok(())
-}
-
-fn output_error(path: &Path) -> impl Fn(io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::Output {
-        path: path.clone(),
-        source,
-    }
 }
 
 /// The command line as it was given, the secret left out.

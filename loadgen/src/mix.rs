@@ -111,6 +111,7 @@ mod tests {
             user: 2,
             n,
             intended_ns: 0,
+            slip_ns: 0,
         }
     }
 

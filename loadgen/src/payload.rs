@@ -1,8 +1,8 @@
 //! The event that the generator publishes, and the marker inside it by which a delivery is
 //! recognised without reading the JSON around it.
 //!
-//! The marker is a member of `data`, `"lg":"RRRRRRRR:UUUUUUUU:NNNNNNNN:TTTTTTTTTTTTTTTT"`: run,
-//! user, number and intended time in decimal digits of fixed width. A server passes `data` on
+//! The marker is a member of `data`, `"lg":"RRRRRRRR:UUUUUUUU:NNNNNNNN:TTTTTTTTTTTTTTTT:SSSSSSSS"`:
+//! run, user, number, intended time and slip in decimal digits of fixed width. A server passes `data` on
 //! unchanged, so the marker survives every envelope; it is found by its first six bytes.
 
 use memchr::memmem::Finder;
@@ -22,6 +22,8 @@ pub(crate) struct Marker {
     pub(crate) n: u32,
     /// Intended send time, nanoseconds of the generator's clock; below 10^16 (115 days).
     pub(crate) intended_ns: u64,
+    /// How much later than that it was sent, nanoseconds; at most [`SLIP_NS_MAX`].
+    pub(crate) slip_ns: u32,
 }
 
 impl Marker {
@@ -35,13 +37,16 @@ impl Marker {
         push_digits(out, u64::from(self.n), 8);
         out.push(b':');
         push_digits(out, self.intended_ns, 16);
+        out.push(b':');
+        push_digits(out, u64::from(self.slip_ns), 8);
         out.push(b'"');
     }
 
     /// Reads the marker that begins at `bytes[0]`, or `None` where no whole one does.
     fn read(bytes: &[u8]) -> Option<Self> {
         let digits = bytes.get(..MARKER_BYTES)?.strip_prefix(PREFIX)?;
-        if (digits[8], digits[17], digits[26], digits[43]) != (b':', b':', b':', b'"') {
+        let separators = [8, 17, 26, 43, 52].map(|at: usize| digits[at]);
+        if separators != *b"::::\"" {
             return None;
         }
         let high = u64::from(eight_digits(&digits[27..])?);
@@ -51,6 +56,7 @@ impl Marker {
             user: eight_digits(&digits[9..])?,
             n: eight_digits(&digits[18..])?,
             intended_ns: high * 100_000_000 + low,
+            slip_ns: eight_digits(&digits[44..])?,
         })
     }
 }
@@ -146,12 +152,12 @@ pub(crate) fn write_event(out: &mut Vec<u8>, marker: &Marker, timestamp_ms: u64,
 
 /// Bytes of an event of this form.
 pub(crate) fn event_bytes(form: Form) -> usize {
-    let (run, user, n, intended_ns) = (0, 0, 0, 0);
     let marker = Marker {
-        run,
-        user,
-        n,
-        intended_ns,
+        run: 0,
+        user: 0,
+        n: 0,
+        intended_ns: 0,
+        slip_ns: 0,
     };
     let mut out = Vec::new();
     write_event(&mut out, &marker, 0, form);
@@ -213,8 +219,12 @@ const SPAWN: &str = "agent_spawned";
 /// Run numbers are below this: they have eight digits.
 pub(crate) const RUNS: u32 = 100_000_000;
 
+/// A slip that is longer is told as this: it has eight digits. A phase with many such is not the
+/// server's measurement any more.
+pub(crate) const SLIP_NS_MAX: u32 = 99_999_999;
+
 const PREFIX: &[u8] = br#""lg":""#;
-const MARKER_BYTES: usize = PREFIX.len() + 8 + 1 + 8 + 1 + 8 + 1 + 16 + 1;
+const MARKER_BYTES: usize = PREFIX.len() + 8 + 1 + 8 + 1 + 8 + 1 + 16 + 1 + 8 + 1;
 const USER_DIGITS: usize = 6;
 
 /// Appends the last `width` decimal digits of `value`, zeros in front.
@@ -227,7 +237,7 @@ fn push_digits(out: &mut Vec<u8>, mut value: u64, width: usize) {
     }
 }
 
-/// Reads the first eight bytes as decimal digits, all eight at once: one delivery has five such
+/// Reads the first eight bytes as decimal digits, all eight at once: one delivery has six such
 /// groups, and a saturated run checks millions a second.
 /// Source: D. Lemire, "Quickly parsing eight digits" (2018).
 fn eight_digits(bytes: &[u8]) -> Option<u32> {
@@ -255,6 +265,7 @@ mod tests {
         user: 42,
         n: 99_999_999,
         intended_ns: 1_234_567_890_123_456,
+        slip_ns: 4_321,
     };
 
     fn event(marker: &Marker, letters: usize) -> Vec<u8> {
@@ -276,7 +287,7 @@ mod tests {
         assert_eq!(json["timestamp"], 1_763_805_600_000_u64);
         assert_eq!(
             json["data"]["lg"],
-            "12345678:00000042:99999999:1234567890123456"
+            "12345678:00000042:99999999:1234567890123456:00004321"
         );
         let letters = Filling::Letters;
         assert!(is_whole(&text, &MARKER, letters(3)));
@@ -340,8 +351,9 @@ mod tests {
         let mut cut = event(&MARKER, 0);
         let at = cut.windows(6).position(|bytes| bytes == PREFIX).unwrap();
         cut.truncate(at + MARKER_BYTES - 1);
-        let letters = br#"{"data":{"lg":"1234567x:00000042:99999999:1234567890123456"}}"#;
-        let separators = br#"{"data":{"lg":"12345678-00000042:99999999:1234567890123456"}}"#;
+        let letters = br#"{"data":{"lg":"1234567x:00000042:99999999:1234567890123456:00004321"}}"#;
+        let separators =
+            br#"{"data":{"lg":"12345678-00000042:99999999:1234567890123456:00004321"}}"#;
         let cases: [&[u8]; 5] = [b"", b"{}", &cut, letters, separators];
         for text in cases {
             assert_eq!(
@@ -356,8 +368,9 @@ mod tests {
     proptest! {
         #[test]
         fn marker_survives_the_road(run in 0..RUNS, user in 0..RUNS, n in 0..RUNS,
-                                    intended_ns in 0..10_000_000_000_000_000_u64) {
-            let marker = Marker { run, user, n, intended_ns };
+                                    intended_ns in 0..10_000_000_000_000_000_u64,
+                                    slip_ns in 0..=SLIP_NS_MAX) {
+            let marker = Marker { run, user, n, intended_ns, slip_ns };
             prop_assert_eq!(MarkerFinder::new().find(&event(&marker, 5)), Some(marker));
         }
 

@@ -9,6 +9,7 @@ use hdrhistogram::Histogram;
 
 use crate::laggards::{Laggards, Lagged};
 use crate::meter::Spent;
+use crate::observer::Observed;
 use crate::payload::Form;
 use crate::publish::Packing;
 use crate::record::GroupRecord;
@@ -98,6 +99,8 @@ pub(crate) struct PhaseOutcome {
     pub(crate) returned: Option<Returned>,
     /// The viewers that read slowly.
     pub(crate) lagged: Option<Lagged>,
+    /// The same second by second, where somebody looked on.
+    pub(crate) observed: Option<Observed>,
     /// Why the phase was broken off before its end.
     pub(crate) aborted: Option<String>,
     /// Connections that have ended, the first few with the reason.
@@ -131,6 +134,18 @@ impl PhaseOutcome {
         self.aborted = self.aborted.take().or(other.aborted);
         self.closed.extend(other.closed);
         self
+    }
+
+    /// Adds what all loops have handed over in the course of the phase to what was left at its end.
+    pub(crate) fn add_observed(&mut self, observed: Observed) {
+        let whole = &observed.whole;
+        for (group, handed) in self.groups.iter_mut().zip(&whole.groups) {
+            group.latency_ns += &handed.latency_ns;
+            group.service_ns += &handed.service_ns;
+        }
+        self.acknowledged_ns += &whole.acknowledged_ns;
+        self.slip_ns += &whole.slip_ns;
+        self.observed = Some(observed);
     }
 
     /// Takes what came of viewers whom the loop of another thread has brought back meanwhile.

@@ -10,11 +10,11 @@ use latency_report::latency_histogram;
 use serde::Deserialize;
 
 use crate::http::{Answer, Rejected};
-use crate::payload::{self, Form, Marker};
+use crate::payload::{self, Form, Marker, SLIP_NS_MAX};
 use crate::schedule::{Due, Schedule};
 
 /// When a phase began, on both clocks.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Start {
     /// Nanoseconds of the generator's clock.
     pub(crate) at_ns: u64,
@@ -110,7 +110,7 @@ impl Sender {
     /// The next message, where it is due at `now_ns`. How late that is, is the slip.
     pub(crate) fn poll_message(&mut self, now_ns: u64) -> Option<DueMessage<'_>> {
         let intended_ns = self.next_ns().filter(|at_ns| *at_ns <= now_ns)?;
-        self.slip_ns.saturating_record(now_ns - intended_ns);
+        let slip_ns = now_ns - intended_ns;
         let (before, between, behind) = self.packing.marks();
         self.text.clear();
         self.text.extend_from_slice(before);
@@ -120,11 +120,12 @@ impl Sender {
             if first.is_some() {
                 self.text.extend_from_slice(between);
             }
-            self.write_event(&due);
+            self.write_event(&due, slip_ns);
             first.get_or_insert(due.user);
             events += 1;
         }
         self.text.extend_from_slice(behind);
+        self.slip_ns.saturating_record_n(slip_ns, u64::from(events));
         self.sent += u64::from(events);
         Some(DueMessage {
             user: first?,
@@ -134,12 +135,13 @@ impl Sender {
         })
     }
 
-    fn write_event(&mut self, due: &Due) {
+    fn write_event(&mut self, due: &Due, slip_ns: u64) {
         let marker = Marker {
             run: self.run,
             user: due.user,
             n: due.n,
             intended_ns: self.start.at_ns + due.at_ns,
+            slip_ns: slip_ns.min(u64::from(SLIP_NS_MAX)) as u32,
         };
         let timestamp_ms = self.start.wall_ms + due.at_ns / 1_000_000;
         payload::write_event(&mut self.text, &marker, timestamp_ms, self.form);
@@ -159,6 +161,11 @@ impl Sender {
     /// Nanoseconds from each event's intended time to its poll.
     pub(crate) fn slip_ns(&self) -> &Histogram<u64> {
         &self.slip_ns
+    }
+
+    /// Leaves the slip so far in `empty`, and begins anew with what was there.
+    pub(crate) fn swap_slip_ns(&mut self, empty: &mut Histogram<u64>) {
+        std::mem::swap(&mut self.slip_ns, empty);
     }
 }
 
@@ -292,6 +299,11 @@ impl Acknowledgements {
         std::mem::replace(&mut self.latency_ns, latency_histogram())
     }
 
+    /// The same, left in `empty`, which takes the histogram's place.
+    pub(crate) fn swap_latency_ns(&mut self, empty: &mut Histogram<u64>) {
+        std::mem::swap(&mut self.latency_ns, empty);
+    }
+
     /// Refused events by their code, since the last call.
     pub(crate) fn take_nacks(&mut self) -> BTreeMap<String, u64> {
         std::mem::take(&mut self.nacks)
@@ -353,6 +365,7 @@ mod tests {
         while let Some(event) = sender.poll_message(9_000_000) {
             let marker = MarkerFinder::new().find(event.text).unwrap();
             assert_eq!(event.intended_ns, marker.intended_ns);
+            assert_eq!(marker.intended_ns + u64::from(marker.slip_ns), 9_000_000);
             seen.push((event.user, marker.n, marker.intended_ns));
         }
         assert_eq!(

@@ -11,6 +11,7 @@ use latency_report::latency_histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::filling::Filling;
+use crate::interval::Latencies;
 use crate::payload::{self, Marker, MarkerFinder};
 use crate::schedule::Schedule;
 
@@ -93,6 +94,8 @@ pub(crate) struct GroupRecord {
     pub(crate) violations: Violations,
     /// Nanoseconds from the intended send to the read that brought it.
     pub(crate) latency_ns: Histogram<u64>,
+    /// The same from the actual send.
+    pub(crate) service_ns: Histogram<u64>,
 }
 
 /// Checks and counts the deliveries of one phase.
@@ -188,9 +191,10 @@ impl Recorder {
         group.frame_bytes += received.wire_bytes as u64;
         group.text_bytes += text.len() as u64;
         group.deflated += u64::from(received.is_deflated);
-        group
-            .latency_ns
-            .saturating_record(received.now_ns.saturating_sub(marker.intended_ns));
+        let latency_ns = received.now_ns.saturating_sub(marker.intended_ns);
+        group.latency_ns.saturating_record(latency_ns);
+        let service_ns = latency_ns.saturating_sub(u64::from(marker.slip_ns));
+        group.service_ns.saturating_record(service_ns);
         self.outstanding -= 1;
         if self.until_sample == 0 {
             self.until_sample = SAMPLE_INTERVAL;
@@ -243,6 +247,14 @@ impl Recorder {
         &self.others
     }
 
+    /// Leaves the latencies so far in `empty`, by group, and begins anew with what was there.
+    pub(crate) fn swap_latencies(&mut self, empty: &mut [Latencies]) {
+        for (group, empty) in self.groups.iter_mut().zip(empty) {
+            std::mem::swap(&mut group.latency_ns, &mut empty.latency_ns);
+            std::mem::swap(&mut group.service_ns, &mut empty.service_ns);
+        }
+    }
+
     /// Ends the phase: what has not come by now is lost.
     pub(crate) fn finish(self) -> Vec<GroupRecord> {
         let mut groups = self.groups;
@@ -281,6 +293,7 @@ impl GroupRecord {
         self.deflated += other.deflated;
         self.violations.add(&other.violations);
         self.latency_ns += &other.latency_ns;
+        self.service_ns += &other.service_ns;
     }
 
     /// Of a group that expects nothing.
@@ -293,6 +306,7 @@ impl GroupRecord {
             deflated: 0,
             violations: Violations::default(),
             latency_ns: latency_histogram(),
+            service_ns: latency_histogram(),
         }
     }
 }
@@ -410,6 +424,7 @@ mod tests {
             user,
             n,
             intended_ns: 1_000_000,
+            slip_ns: 300_000,
         };
         payload::write_event(&mut out, &marker, 1_763_805_600_000, PAD.into());
         out
@@ -556,12 +571,17 @@ mod tests {
     fn latency_counts_from_the_intended_time() {
         let mut recorder = recorder();
         deliver(&mut recorder, 0, &[0]);
-        let latency = &recorder.finish()[0].latency_ns;
-        assert!(
-            latency.equivalent(latency.max(), 2_000_000),
-            "{}",
-            latency.max()
-        );
+        let group = &recorder.finish()[0];
+        for (histogram, expected) in [
+            (&group.latency_ns, 2_000_000),
+            (&group.service_ns, 1_700_000),
+        ] {
+            let max = histogram.max();
+            assert!(
+                histogram.equivalent(max, expected),
+                "{max} is not {expected}"
+            );
+        }
     }
 
     #[test]

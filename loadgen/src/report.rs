@@ -9,15 +9,19 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use latency_report::percentiles;
 use latency_report::percentiles::SHOWN;
-use serde::Serialize;
+use latency_report::{Encoded, percentiles, value_at};
+use serde::ser::Error as _;
+use serde::{Deserialize, Serialize, Serializer};
 
+use crate::interval_row::{IntervalRow, interval_rows};
 use crate::laggards::Lagged;
+use crate::observer::Observed;
 use crate::phase::PhaseOutcome;
 use crate::record::{GroupRecord, Violations};
 use crate::returned::{Returned, ReturnedReport};
 use crate::scenario::{Group, Load};
+use crate::slo::{Metric, Term};
 
 /// Beyond these the generator calls itself the bottleneck.
 #[derive(Debug, Clone, Copy)]
@@ -37,11 +41,13 @@ impl Bounds {
 }
 
 /// Whether a run's numbers stand. The worse is the greater.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Verdict {
     /// Everything was delivered as it should be.
     Clean,
+    /// So it was, but not as `--slo` asks; said of a whole command, never of a run.
+    Missed,
     /// The generator could not keep its schedule.
     GeneratorBound,
     /// Deliveries, acknowledgements or connections were lost or wrong.
@@ -52,10 +58,15 @@ impl Verdict {
     /// What stands before its reasons.
     pub(crate) fn label(self) -> &'static str {
         match self {
-            Self::Clean => "",
+            Self::Clean | Self::Missed => "",
             Self::GeneratorBound => "generator-bound",
             Self::Failed => "FAILED",
         }
+    }
+
+    /// Whether the latencies say something about the server.
+    pub(crate) fn stands(self) -> bool {
+        matches!(self, Self::Clean | Self::Missed)
     }
 }
 
@@ -68,6 +79,8 @@ pub(crate) struct RunReport {
     pub(crate) reasons: Vec<String>,
     /// The deliveries.
     pub(crate) groups: Vec<GroupReport>,
+    /// The same over the time.
+    pub(crate) intervals: Vec<IntervalRow>,
     /// Viewers that came back meanwhile.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) returned: Option<ReturnedReport>,
@@ -79,7 +92,7 @@ pub(crate) struct RunReport {
     /// From the first intended time to the last delivery.
     seconds: f64,
     events_sent: u64,
-    deliveries_per_second: f64,
+    pub(crate) deliveries_per_second: f64,
     unacknowledged: u64,
     nacks: BTreeMap<String, u64>,
     other_messages: BTreeMap<String, u64>,
@@ -89,7 +102,10 @@ pub(crate) struct RunReport {
     /// How late events were sent.
     schedule_slip_ns: BTreeMap<&'static str, u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    server: Option<ServerReport>,
+    pub(crate) server: Option<ServerReport>,
+    /// All that was seen of it over the time.
+    #[serde(skip)]
+    pub(crate) observed: Option<Observed>,
 }
 
 /// The acknowledgements of all publishers.
@@ -104,7 +120,7 @@ pub(crate) struct AcknowledgementReport {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     latency_ns: BTreeMap<&'static str, u64>,
     /// All of it.
-    #[serde(skip)]
+    #[serde(serialize_with = "encode", skip_serializing_if = "Histogram::is_empty")]
     pub(crate) histogram: Histogram<u64>,
 }
 
@@ -125,19 +141,25 @@ pub(crate) struct GroupReport {
     expected: u64,
     delivered: u64,
     #[serde(flatten)]
-    violations: Violations,
+    pub(crate) violations: Violations,
     /// From the intended send; empty where it would not stand.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) latency_ns: BTreeMap<&'static str, u64>,
-    /// All of it.
-    #[serde(skip)]
+    /// The same from the actual send.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    service_ns: BTreeMap<&'static str, u64>,
+    /// All of the former; empty where it would not stand.
+    #[serde(serialize_with = "encode", skip_serializing_if = "Histogram::is_empty")]
     pub(crate) histogram: Histogram<u64>,
 }
 
+/// What the server spent.
 #[derive(Debug, Serialize)]
-struct ServerReport {
-    cpu_ns_per_delivery: Option<f64>,
-    cpu_ns_per_event: Option<f64>,
+pub(crate) struct ServerReport {
+    /// Nanoseconds.
+    pub(crate) cpu_ns_per_delivery: Option<f64>,
+    /// Nanoseconds.
+    pub(crate) cpu_ns_per_event: Option<f64>,
     /// Events a second for which one core's CPU time would do.
     events_per_core_second: Option<f64>,
     /// CPU time over wall time; 1 is one core.
@@ -145,7 +167,8 @@ struct ServerReport {
     /// The same of the thread that writes the event log, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     log_writer_cpu_share: Option<f64>,
-    rss_bytes: u64,
+    /// Resident memory at the end.
+    pub(crate) rss_bytes: u64,
 }
 
 impl RunReport {
@@ -166,6 +189,8 @@ impl RunReport {
         let delivered: u64 = outcome.groups.iter().map(|group| group.delivered).sum();
         let server = server_report(&outcome, delivered);
         let acknowledgements = AcknowledgementReport::new(&outcome, verdict);
+        let intervals = outcome.observed.as_ref();
+        let intervals = intervals.map(|observed| interval_rows(load, observed, verdict));
         let groups = load.groups.iter().zip(outcome.groups);
         // Of users without subscribers there is nothing to say.
         let groups = groups.filter(|(group, _)| group.connections() > 0);
@@ -173,6 +198,7 @@ impl RunReport {
             groups: groups
                 .map(|(group, record)| GroupReport::new(group, record, verdict))
                 .collect(),
+            intervals: intervals.unwrap_or_default(),
             returned: outcome
                 .returned
                 .map(|returned| ReturnedReport::new(returned, verdict)),
@@ -190,6 +216,7 @@ impl RunReport {
             generator_busy: outcome.busy,
             schedule_slip_ns: percentiles(&outcome.slip_ns),
             server,
+            observed: outcome.observed,
         }
     }
 
@@ -203,10 +230,9 @@ impl RunReport {
                     .iter()
                     .map(|reason| format!("warm-up: {reason}")),
             );
-            self.acknowledgements.latency_ns.clear();
-            self.groups
-                .iter_mut()
-                .for_each(|group| group.latency_ns.clear());
+            self.acknowledgements.withhold();
+            self.groups.iter_mut().for_each(GroupReport::withhold);
+            self.intervals.iter_mut().for_each(IntervalRow::withhold);
         }
     }
 
@@ -263,12 +289,39 @@ impl RunReport {
         self.server.as_ref().map(|server| server.rss_bytes)
     }
 
+    /// What `term` asks about, the worst of all groups that it is about; `None` where that was not
+    /// measured.
+    pub(crate) fn measured(&self, term: &Term) -> Option<f64> {
+        match term.metric {
+            Metric::Cpu => {
+                let server = self.server.as_ref()?;
+                server.cpu_ns_per_delivery.or(server.cpu_ns_per_event)
+            }
+            Metric::Deliveries => Some(self.deliveries_per_second),
+            Metric::Rss => self.rss_bytes().map(|bytes| bytes as f64),
+            Metric::Max | Metric::Quantile(_) if self.groups.is_empty() => {
+                latency_ns(&self.acknowledgements.histogram, term.metric)
+            }
+            _ => {
+                let asked = |group: &&GroupReport| {
+                    term.group.as_deref().is_none_or(|name| name == group.name)
+                };
+                let groups = self.groups.iter().filter(asked);
+                let values: Option<Vec<_>> = groups.map(|one| one.measured(term.metric)).collect();
+                term.worst(values?.into_iter())
+            }
+        }
+    }
+
     /// The numbers that are compared over repeats, by name.
     pub(crate) fn metrics(&self) -> BTreeMap<String, f64> {
         let mut metrics = BTreeMap::new();
         for group in &self.groups {
             for (name, value) in &group.latency_ns {
                 metrics.insert(format!("{}.latency_ns.{name}", group.name), *value as f64);
+            }
+            for (name, value) in &group.service_ns {
+                metrics.insert(format!("{}.service_ns.{name}", group.name), *value as f64);
             }
         }
         for (name, value) in &self.acknowledgements.latency_ns {
@@ -295,9 +348,8 @@ impl RunReport {
 
 impl GroupReport {
     fn new(group: &Group, record: GroupRecord, verdict: Verdict) -> Self {
-        let stands = verdict == Verdict::Clean;
         let mean = |bytes: u64| bytes as f64 / record.delivered.max(1) as f64;
-        Self {
+        let mut report = Self {
             name: group.name,
             users: group.users.len(),
             connections: group.connections(),
@@ -308,13 +360,34 @@ impl GroupReport {
             expected: record.expected,
             delivered: record.delivered,
             violations: record.violations,
-            latency_ns: if stands {
-                percentiles(&record.latency_ns)
-            } else {
-                BTreeMap::new()
-            },
+            latency_ns: percentiles(&record.latency_ns),
+            service_ns: percentiles(&record.service_ns),
             histogram: record.latency_ns,
+        };
+        if verdict != Verdict::Clean {
+            report.withhold();
         }
+        report
+    }
+
+    /// Tells no latency: it would say nothing about the server.
+    fn withhold(&mut self) {
+        self.latency_ns.clear();
+        self.service_ns.clear();
+        self.histogram.clear();
+    }
+
+    fn measured(&self, metric: Metric) -> Option<f64> {
+        let violations = self.violations;
+        let count = match metric {
+            Metric::Duplicated => violations.duplicated,
+            Metric::Foreign => violations.foreign,
+            Metric::Lost => violations.lost,
+            Metric::Malformed => violations.malformed,
+            Metric::Reordered => violations.reordered,
+            _ => return latency_ns(&self.histogram, metric),
+        };
+        Some(count as f64)
     }
 
     fn line(&self, scenario: &str) -> String {
@@ -350,17 +423,23 @@ impl GroupReport {
 impl AcknowledgementReport {
     fn new(outcome: &PhaseOutcome, verdict: Verdict) -> Self {
         let histogram = outcome.acknowledged_ns.clone();
-        Self {
+        let mut report = Self {
             publishers: outcome.publishers,
             acknowledged: outcome.acknowledged,
             messages: histogram.len(),
-            latency_ns: if verdict == Verdict::Clean {
-                percentiles(&histogram)
-            } else {
-                BTreeMap::new()
-            },
+            latency_ns: percentiles(&histogram),
             histogram,
+        };
+        if verdict != Verdict::Clean {
+            report.withhold();
         }
+        report
+    }
+
+    /// Tells no latency: it would say nothing about the server.
+    fn withhold(&mut self) {
+        self.latency_ns.clear();
+        self.histogram.clear();
     }
 }
 
@@ -404,6 +483,21 @@ pub(crate) const CPU_EVENT_METRIC: &str = "server.cpu_ns_per_event";
 /// What the names of the acknowledgements' percentiles begin with.
 pub(crate) const ACKNOWLEDGEMENT_METRIC: &str = "acknowledgement.latency_ns";
 pub(crate) const MIB: f64 = 1024.0 * 1024.0;
+
+/// The latency that `metric` is about; `None` where it is about none, or by too few samples.
+fn latency_ns(histogram: &Histogram<u64>, metric: Metric) -> Option<f64> {
+    let value = match metric {
+        Metric::Max => (!histogram.is_empty()).then(|| histogram.max()),
+        Metric::Quantile(quantile) => value_at(histogram, quantile),
+        _ => None,
+    };
+    value.map(|ns| ns as f64)
+}
+
+fn encode<S: Serializer>(histogram: &Histogram<u64>, to: S) -> Result<S::Ok, S::Error> {
+    let encoded = Encoded::new(histogram).map_err(S::Error::custom)?;
+    encoded.serialize(to)
+}
 
 /// Everything for which a run fails.
 pub(crate) fn failures(outcome: &PhaseOutcome) -> Vec<String> {
@@ -521,6 +615,7 @@ pub(crate) mod tests {
             deflated: 0,
             violations: Violations::default(),
             latency_ns: histogram(2000),
+            service_ns: histogram(2000),
         };
         PhaseOutcome {
             groups: vec![group],
@@ -540,6 +635,7 @@ pub(crate) mod tests {
             server_rss_bytes: Some(3 * 1024 * 1024),
             returned: None,
             lagged: None,
+            observed: None,
             aborted: None,
             closed: Vec::new(),
         }

@@ -334,12 +334,12 @@ mod tests {
     }
 
     fn event(user: u32, n: u32) -> Vec<u8> {
-        let (run, intended_ns) = (RUN, 5);
         let marker = Marker {
-            run,
+            run: RUN,
             user,
             n,
-            intended_ns,
+            intended_ns: 5,
+            slip_ns: 0,
         };
         let mut out = Vec::new();
         payload::write_event(&mut out, &marker, 1_763_805_600_000, PAD.into());

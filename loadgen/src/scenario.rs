@@ -141,6 +141,7 @@ pub(crate) fn run_load(
     let mut session = Session::open(target, settings, load, server, 0)?;
     let warmup = session.measure(load.warmup)?;
     for index in 0..load.repeat {
+        session.observe()?;
         let mut measured = session.measure(load.duration)?;
         if index == 0 {
             measured.add_warmup(&warmup);

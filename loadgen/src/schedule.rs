@@ -5,6 +5,7 @@
 //! is due. A late generator never moves a later event (no coordinated omission).
 //! Source: the constant-throughput model of wrk2 and of HdrHistogram's documentation.
 
+use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -38,6 +39,19 @@ pub(crate) enum Arrival {
     /// ratio). For lanes that run beside another one: two even lanes keep one phase for the whole
     /// run, so that either every event or none of them meets the neighbour's fan-out.
     Spread,
+}
+
+/// For reports.
+impl fmt::Display for Arrival {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Burst(events) => write!(out, "bursts of {events}"),
+            Self::Even => write!(out, "constant"),
+            Self::Poisson(seed) => write!(out, "poisson of seed {seed}"),
+            Self::Ramp(share) => write!(out, "ramp from {share} of the mean"),
+            Self::Spread => write!(out, "spread"),
+        }
+    }
 }
 
 /// The part of a schedule that one of several threads sends: the events of every `of`th user.

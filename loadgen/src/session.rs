@@ -64,6 +64,11 @@ impl<'a> Session<'a> {
         })
     }
 
+    /// The next phase is looked on, second by second.
+    pub(crate) fn observe(&mut self) -> Result<(), ScenarioError> {
+        Ok(self.crew.observe(self.server)?)
+    }
+
     /// One phase of the load.
     pub(crate) fn measure(&mut self, duration: Duration) -> Result<RunReport, ScenarioError> {
         let outcome = self.run(self.load.schedule(duration))?;

@@ -4,9 +4,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use hdrhistogram::Histogram;
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
+
+use crate::{Encoded, EncodedError};
 
 /// What was recorded in one stretch of time.
 #[derive(Debug, Clone, Copy)]
@@ -18,17 +19,23 @@ pub struct Interval<'a> {
     /// How long it lasted.
     pub length: Duration,
     /// Nanoseconds.
-    pub histogram: &'a Histogram<u64>,
+    pub histogram: &'a Encoded,
 }
 
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
-#[error("interval log: {0}")]
-pub struct HlogError(String);
+pub enum HlogError {
+    /// An interval is no histogram.
+    #[error(transparent)]
+    Encoded(#[from] EncodedError),
+    /// A histogram has no encoding: a count is beyond what the format holds (2^63).
+    #[error("interval log: {0}")]
+    Write(String),
+}
 
 /// Renders `intervals`, which are in order of their start, as the log of what began at `start`.
 /// The maximum that each line tells is in milliseconds; the histograms hold nanoseconds.
-/// Errors: a count is beyond what the format holds (2^63).
+/// Errors: `Encoded`, `Write`.
 pub fn render(start: SystemTime, intervals: &[Interval<'_>]) -> Result<String, HlogError> {
     let (mut out, mut serializer) = (Vec::new(), V2DeflateSerializer::new());
     let mut writer = IntervalLogWriterBuilder::new()
@@ -37,7 +44,7 @@ pub fn render(start: SystemTime, intervals: &[Interval<'_>]) -> Result<String, H
         .with_base_time(start)
         .with_max_value_divisor(crate::NS_PER_MS)
         .begin_log_with(&mut out, &mut serializer)
-        .map_err(|error| HlogError(error.to_string()))?;
+        .map_err(|error| HlogError::Write(error.to_string()))?;
     for interval in intervals {
         let Interval {
             start,
@@ -48,8 +55,8 @@ pub fn render(start: SystemTime, intervals: &[Interval<'_>]) -> Result<String, H
         let tag = tag(interval.series);
         let tag = Tag::new(&tag).filter(|tag| !tag.is_empty());
         writer
-            .write_histogram(histogram, start, length, tag)
-            .map_err(|error| HlogError(error.to_string()))?;
+            .write_histogram(&histogram.decode()?, start, length, tag)
+            .map_err(|error| HlogError::Write(error.to_string()))?;
     }
     Ok(String::from_utf8_lossy(&out).into_owned())
 }
@@ -76,6 +83,7 @@ mod tests {
     fn log(series: &str) -> String {
         let mut histogram = latency_histogram();
         histogram.saturating_record_n(2_000_000, 7);
+        let histogram = Encoded::new(&histogram).unwrap();
         let interval = |seconds| Interval {
             series,
             start: Duration::from_secs(seconds),

@@ -99,7 +99,7 @@ impl CatchUpReport {
     /// The report for people, over the rounds.
     pub(crate) fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        if let Some(seconds) = self.seconds.filter(|_| self.rounds.len() > 1) {
+        if let Some(seconds) = self.seconds.as_ref().filter(|_| self.rounds.len() > 1) {
             lines.push(format!(
                 "all after {} s, median (min–max)",
                 seconds.text(1.0)

@@ -107,10 +107,10 @@ impl File<'_> {
         let (_, value) = entry
             .ok_or_else(|| self.wrong(0, "it does not say which scenario it is".to_owned()))?;
         let name = value.get_ref().as_str().unwrap_or_default();
-        let found = program.get_subcommands().find(|command| {
-            command.get_name() == name
-                && command.get_arguments().any(|arg| arg.get_long().is_some())
-        });
+        // A scenario is what drives a server.
+        let found = program
+            .get_subcommands()
+            .find(|command| command.get_name() == name && find(command, "url").is_some());
         found
             .ok_or_else(|| self.wrong(value.span().start, format!("there is no scenario {name:?}")))
     }
@@ -258,10 +258,12 @@ mod tests {
     #[test]
     fn keys_are_flags_in_the_order_of_the_file() {
         let text = "rate = 20.5\nscenario = \"fanout\"\n# so many\nconnections = 1_000\n\
-                    compress = true\nno-resumption = false\ndialect = \"keen\"\n";
+                    compress = true\nno-resumption = false\ndialect = \"keen\"\n\
+                    slo = [\"p99<1ms\", \"lost==0\"]\n";
         assert_eq!(
             arguments(text, "").unwrap(),
-            "loadgen fanout --rate=20.5 --connections=1000 --compress --dialect=keen"
+            "loadgen fanout --rate=20.5 --connections=1000 --compress --dialect=keen \
+             --slo=p99<1ms,lost==0"
         );
     }
 
@@ -274,6 +276,10 @@ mod tests {
             (
                 "--payload-bytes 9",
                 "loadgen fanout --rate=20 --payload-bytes 9",
+            ),
+            (
+                "--report out",
+                "loadgen fanout --rate=20 --frame-bytes=500 --report out",
             ),
         ] {
             assert_eq!(arguments(text, flags).unwrap(), expected);
@@ -295,6 +301,10 @@ mod tests {
             (
                 "scenario = \"run\"",
                 "some.toml:1: there is no scenario \"run\"",
+            ),
+            (
+                "scenario = \"compare\"",
+                "some.toml:1: there is no scenario \"compare\"",
             ),
             (
                 "scenario = \"fanout\"\n\nconections = 7",

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::arrival::Shape;
+use super::output::OutputArgs;
 use super::server::{ServerArgs, UsageError};
 use super::{USERS_MAX, parse_positive, parse_seconds};
 use crate::http;
@@ -29,6 +30,8 @@ pub(crate) struct Fanout {
     #[command(flatten)]
     pub(crate) load: LoadArgs,
     #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
     pub(crate) server: ServerArgs,
 }
 
@@ -50,6 +53,8 @@ pub(crate) struct Users {
     #[command(flatten)]
     pub(crate) load: LoadArgs,
     #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
     pub(crate) server: ServerArgs,
 }
 
@@ -69,6 +74,8 @@ pub(crate) struct Mixed {
     compress: bool,
     #[command(flatten)]
     pub(crate) run: RunArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
 }
@@ -103,6 +110,8 @@ pub(crate) struct Ingest {
     event_ids: bool,
     #[command(flatten)]
     pub(crate) run: RunArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
 }

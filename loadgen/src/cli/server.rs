@@ -1,15 +1,17 @@
 //! The server that is driven: where it is, what it is, how its peers show who they are.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
+use rustix::thread::{CpuSet, sched_getaffinity};
 
 use crate::cpus::Cpus;
 use crate::driver::Settings;
 use crate::link::Server;
+use crate::observer::Watch;
 use crate::target::{Dialect, Target};
 use crate::tls::{TlsClient, TlsError};
 use crate::token::Minter;
@@ -148,11 +150,9 @@ impl ServerArgs {
             acknowledges: target.acknowledges(),
             in_flight_max: self.in_flight(),
             clock: Instant::now(),
-            cpus: self
-                .cpus
-                .as_ref()
-                .map_or_else(Vec::new, |cpus| cpus.as_slice().to_vec()),
+            cpus: self.cpus().to_vec(),
             keeps_cursors: false,
+            watch: self.watch(),
             stall: Duration::from_micros(self.slow_generator_us),
         })
     }
@@ -172,6 +172,27 @@ impl ServerArgs {
         let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
         let name = name.trim_start_matches('[').trim_end_matches(']');
         Ok(TlsClient::new(name, ca_file, sessions_max)?)
+    }
+
+    /// The CPUs to run on; none: any.
+    pub(crate) fn cpus(&self) -> &[usize] {
+        self.cpus.as_ref().map_or(&[], Cpus::as_slice)
+    }
+
+    /// How the phases are looked on: from the CPUs that this process may use, but for those that
+    /// measure. To be asked before the measuring thread is pinned.
+    fn watch(&self) -> Watch {
+        let others = || {
+            let mut cpus = sched_getaffinity(None).ok()?;
+            let own = self.cpus().iter().filter(|cpu| **cpu < CpuSet::MAX_CPU);
+            own.for_each(|cpu| cpus.unset(*cpu));
+            let is_other = !self.cpus().is_empty() && cpus.count() > 0;
+            is_other.then_some(cpus)
+        };
+        Watch {
+            cpus: others(),
+            is_live: io::stderr().is_terminal(),
+        }
     }
 
     /// Connections that may be on their way to be open at a time.

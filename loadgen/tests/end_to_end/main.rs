@@ -8,6 +8,7 @@ mod gateway;
 mod kept;
 mod nats;
 mod publishing;
+mod reports;
 mod returns;
 mod scenarios;
 mod server;
@@ -50,11 +51,15 @@ fn run_at(url: &str, arguments: &str) -> Ran {
     let files = tempfile::tempdir().unwrap();
     let output = loadgen(url, arguments, files.path());
     let json = std::fs::read(files.path().join("report.json")).unwrap_or_default();
+    let json: Value = serde_json::from_slice(&json).unwrap_or_default();
+    if json["schema"] == "loadgen/load/2" {
+        reports::check_schema(&json);
+    }
     let errors = String::from_utf8(output.stderr).unwrap();
     Ran {
         code: output.status.code().unwrap(),
         text: String::from_utf8(output.stdout).unwrap() + &errors,
-        json: serde_json::from_slice(&json).unwrap_or_default(),
+        json,
     }
 }
 

@@ -74,6 +74,12 @@ fn check_gateway(more: &str, events: u64, messages: u64) {
     let acknowledgements = &run["acknowledgements"];
     assert_eq!(acknowledgements["acknowledged"], events, "{more}");
     assert_eq!(acknowledgements["messages"], messages, "{more}");
+    let row = &run["intervals"][0];
+    assert_eq!(
+        (&row["events"], &row["samples"]),
+        (&events.into(), &messages.into()),
+        "{more}"
+    );
     assert!(run["server"]["cpu_ns_per_event"].as_f64() > Some(0.0));
     assert!(run["server"]["events_per_core_second"].as_f64() > Some(0.0));
 }

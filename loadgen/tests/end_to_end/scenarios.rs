@@ -105,6 +105,7 @@ fn soak_tells_how_memory_grows_and_judges_it() {
         ran.text
     );
     assert!(ran.json["placement"]["server"].is_array(), "{}", ran.text);
+    assert_eq!(ran.json["verdict"], "clean");
     let ran = run_at(
         &url,
         &arguments(&format!("{watched} --growth-max-kib 1e12")),
@@ -112,6 +113,7 @@ fn soak_tells_how_memory_grows_and_judges_it() {
     assert_eq!(ran.code, 0, "{}", ran.text);
     let ran = run_at(&url, &arguments("--growth-max-kib 1"));
     assert_eq!(ran.code, 1, "{}", ran.text);
+    assert_eq!(ran.json["verdict"], "failed");
     assert!(
         ran.text.contains("how memory grows is not known"),
         "{}",
