@@ -34,10 +34,6 @@ pub(super) struct Connection {
     /// Bytes that were read and not yet taken: a partial head, or what waits behind an answer.
     pub spill: Vec<u8>,
     pub ticket: Ticket,
-    /// Where it comes from; `None` over a unix socket.
-    pub address: Option<SocketAddr>,
-    /// The client that a trusted proxy named.
-    pub forwarded: Option<IpAddr>,
 }
 
 /// What a connection is on whichever core it lives: its socket, what was read of it, and who is at
@@ -48,7 +44,15 @@ pub(super) struct Line {
     pub spill: Vec<u8>,
     pub door: Door,
     pub ticket: Ticket,
+    pub origin: Origin,
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Origin {
+    /// `None` over a unix socket.
     pub address: Option<SocketAddr>,
+    /// The client that a trusted proxy named.
     pub forwarded: Option<IpAddr>,
 }
 
@@ -73,6 +77,7 @@ pub(super) enum Protocol {
 /// A connection that speaks HTTP.
 #[derive(Debug)]
 pub(super) struct Http {
+    pub origin: Origin,
     pub parser: HeadParser,
     pub state: HttpState,
     /// The answer, and how much of it is written.
@@ -187,6 +192,9 @@ pub(super) struct WebSocket {
     pub is_finished: bool,
 }
 
+// Beside what it points to, which an idle WebSocket has none of but under TLS.
+const _: () = assert!(size_of::<Connection>() <= 184);
+
 impl Connection {
     /// A line on which a request head must have come by then, in monotonic milliseconds.
     pub fn new(line: Line, deadline_ms: u64) -> Self {
@@ -200,23 +208,25 @@ impl Connection {
             is_peer_closed: false,
             is_at_end: false,
             door: line.door,
-            protocol: Protocol::Http(Box::new(Http::new(deadline_ms))),
+            protocol: Protocol::Http(Box::new(Http::new(line.origin, deadline_ms))),
             spill: line.spill,
             ticket: line.ticket,
-            address: line.address,
-            forwarded: line.forwarded,
         }
     }
 
-    /// The line, without what a core makes of it.
+    /// The line, without what a core makes of it. Of a WebSocket nobody asks any more where it comes
+    /// from.
     pub fn into_line(self) -> Line {
+        let origin = match &self.protocol {
+            Protocol::Http(http) => http.origin,
+            Protocol::WebSocket(_) => Origin::default(),
+        };
         Line {
             transport: self.transport,
             spill: self.spill,
             door: self.door,
             ticket: self.ticket,
-            address: self.address,
-            forwarded: self.forwarded,
+            origin,
         }
     }
 
@@ -265,8 +275,9 @@ impl Http {
     }
 
     /// One that waits for its first request.
-    pub fn new(deadline_ms: u64) -> Self {
+    pub fn new(origin: Origin, deadline_ms: u64) -> Self {
         Self {
+            origin,
             parser: HeadParser::default(),
             state: HttpState::Head,
             out: Vec::new(),

@@ -239,8 +239,8 @@ impl Core {
         }
         let mut response = Vec::with_capacity(160);
         write_switching_protocols(&mut response, upgrade);
-        let connection = self.connections.find(key)?;
-        let remote = match (connection.forwarded, connection.address) {
+        let origin = self.http(key)?.origin;
+        let remote = match (origin.forwarded, origin.address) {
             (Some(client), _) => Some(compact_str::format_compact!("{client}")),
             (None, address) => address.map(|address| compact_str::format_compact!("{address}")),
         };

@@ -138,12 +138,14 @@ impl Core {
             return Ok(Caller { origin: None });
         };
         let (mut is_secure, mut host) = (connection.transport.is_tls(), head.host());
-        if let Some(address) = connection.address {
+        if let Protocol::Http(http) = &mut connection.protocol
+            && let Some(address) = http.origin.address
+        {
             let from =
                 Origination::resolve(head, address.ip(), is_secure, &options.trusted_proxies);
             (is_secure, host) = (from.is_secure, from.host);
             if from.client != address.ip().to_canonical() {
-                connection.forwarded = Some(from.client);
+                http.origin.forwarded = Some(from.client);
                 connection
                     .ticket
                     .handle_client_ip(from.client, now.ms())

@@ -21,7 +21,9 @@ use crate::wire::{Incoming, Inflater, WireError};
 
 use super::admission::AdmissionError;
 use super::answer::Framing;
-use super::connection::{Connection, Door, HttpState, Line, Pending, Protocol, Speaker, WebSocket};
+use super::connection::{
+    Connection, Door, HttpState, Line, Origin, Pending, Protocol, Speaker, WebSocket,
+};
 use super::event_loop::{Core, Timer};
 use super::listener::Accept;
 use super::transport::{Received, Transport};
@@ -109,8 +111,10 @@ impl Core {
             spill: Vec::new(),
             door,
             ticket,
-            address,
-            forwarded: None,
+            origin: Origin {
+                address,
+                forwarded: None,
+            },
         };
         let key = self.insert(Connection::new(line, deadline_ms));
         if let Some(key) = key.filter(|_| is_handshaking) {

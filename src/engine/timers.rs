@@ -130,6 +130,11 @@ impl<K> Default for Slot<K> {
 
 impl<K: Copy> Slot<K> {
     fn push(&mut self, tick: u64, key: K) {
+        if self.entries.len() == self.entries.capacity() {
+            // Each connection has an entry, and most wait for long: twice the room would be half empty.
+            let more = SLOT_ENTRIES_ADDED_MIN.max(self.entries.len() / 8);
+            self.entries.reserve_exact(more);
+        }
         self.entries.push((tick, key));
         self.earliest_tick = self.earliest_tick.min(tick);
     }
@@ -164,6 +169,8 @@ fn bits(mut word: u64) -> impl Iterator<Item = usize> {
     })
 }
 
+/// Entries for which a full slot takes memory, at least.
+const SLOT_ENTRIES_ADDED_MIN: usize = 4;
 /// Entries for which an emptied slot keeps its memory.
 const SLOT_ENTRIES_KEPT: usize = 16;
 
