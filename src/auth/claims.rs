@@ -149,7 +149,11 @@ impl<'a> RawClaims<'a> {
         let mut projects: Vec<_> = given.into_iter().map(|id| id.0).collect();
         projects.sort_unstable();
         projects.dedup();
-        Ok(projects.into())
+        // Most name none: those share one empty list.
+        Ok(match projects.is_empty() {
+            true => Arc::default(),
+            false => projects.into(),
+        })
     }
 
     fn read_permissions(&self) -> Result<Permissions, InvalidToken> {

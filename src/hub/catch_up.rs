@@ -255,7 +255,7 @@ impl Hub {
     /// A stream begins for a viewer at what it has missed.
     pub(super) fn fall_behind(&mut self, key: Key, catch_up: CatchUp) {
         if let Some(state) = self.streams.state_mut(catch_up.slot) {
-            state.live_mut().waiters.push(key);
+            state.live_mut().add_waiter(key);
         }
         let Some(viewer) = self.peers.viewer_mut(key) else {
             return;
@@ -461,7 +461,7 @@ impl Hub {
         let (after, mut up_to) = range;
         let live = state.live.as_ref().filter(|_| !self.streams.is_owned(slot));
         if let Some((base, _)) = live
-            .map(|live| live.remote.base)
+            .map(|live| live.remote().base)
             .filter(|base| after < base.0)
         {
             // The log may have this part before the rest.

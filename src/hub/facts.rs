@@ -246,7 +246,7 @@ impl Hub {
         if self.streams.is_owned(slot) {
             return Some((self.options.core, self.forgotten_through));
         }
-        let remote = &state.live.as_ref()?.remote;
+        let remote = state.live.as_ref()?.remote();
         let (base, through) = remote.base;
         let through = if up_to <= base {
             through

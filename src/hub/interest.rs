@@ -50,7 +50,7 @@ impl Hub {
         let (streams, begun) = self.streams_of_front(key);
         for slot in &streams {
             if let Some(state) = self.streams.state_mut(*slot) {
-                state.live_mut().waiters.push(key);
+                state.live_mut().add_waiter(key);
             }
             if !self.streams.is_owned(*slot) {
                 self.ask_owner(*slot, variant);
@@ -137,7 +137,7 @@ impl Hub {
         let (owner, project) = (state.owner(), state.name.id.clone());
         let live = state.live_mut();
         let wanted = Variants::default().with(variant);
-        let (generation, asked) = match live.remote.asked {
+        let (generation, asked) = match live.remote().asked {
             // The same interest in more: what is on its way for it goes on counting.
             Some(asked) => asked,
             None => {
@@ -149,7 +149,7 @@ impl Hub {
             return;
         }
         let variants = asked.union(wanted);
-        live.remote.asked = Some((generation, variants));
+        live.remote_mut().asked = Some((generation, variants));
         self.send(
             owner,
             Mail::Interest {
@@ -168,7 +168,7 @@ impl Hub {
             .streams
             .state(slot)
             .and_then(|state| state.live.as_ref());
-        let answered = live.and_then(|live| live.remote.answered);
+        let answered = live.and_then(|live| live.remote().answered);
         answered.is_some_and(|(_, variants)| variants.contains(Variants::default().with(variant)))
     }
 
@@ -247,7 +247,7 @@ impl Hub {
         };
         let head = state.head;
         let base = self.rings.base(slot).unwrap_or(head);
-        let interests = &mut state.live_mut().interests;
+        let interests = state.live_mut().interests_mut();
         interests.retain(|interest| interest.core != from);
         interests.push(Interest {
             core: from,
@@ -282,7 +282,7 @@ impl Hub {
             .state_mut(slot)
             .and_then(|state| state.live.as_mut())
         {
-            live.interests
+            live.interests_mut()
                 .retain(|interest| interest.core != from || interest.generation != generation);
         }
         self.release_stream(slot);
@@ -305,11 +305,11 @@ impl Hub {
             return;
         };
         let generation = |interest: Option<(u32, Variants)>| interest.map(|(number, _)| number);
-        let asked = live.remote.asked;
+        let asked = live.remote().asked;
         if asked.is_none() || generation(asked) != generation(answer.answered) {
             return;
         }
-        live.remote = Remote { asked, ..answer };
+        *live.remote_mut() = Remote { asked, ..answer };
         debug_assert!(state.head <= head, "an owner never goes back");
         state.head = head;
         let mut waiters = live.waiters.clone();

@@ -63,8 +63,8 @@ pub struct Outbox {
     bytes: usize,
 }
 
-/// Chunks whose memory an idle connection may keep.
-const CHUNKS_KEPT: usize = 4;
+/// Chunks whose memory an idle connection keeps: an event alone, as most come, then allocates nothing.
+const CHUNKS_KEPT: usize = 1;
 
 impl Outbox {
     /// Unwritten bytes.

@@ -151,6 +151,9 @@ pub struct Arrival {
     pub response: Vec<u8>,
 }
 
+// Two cache lines, and what `Details` are of the allocator's classes.
+const _: () = assert!(size_of::<Peer>() <= 128 && size_of::<Details>() <= 80);
+
 impl Peer {
     /// What it is for.
     pub fn role(&self) -> &Role {
@@ -384,13 +387,13 @@ impl Peers {
         };
         let mut text = Vec::new();
         encode_message(viewer.dialect, message, now.wall_ms, &mut text);
-        match &mut viewer.early {
-            None => self.push_text(key, &text),
-            Some(_) if matches!(message, ServerMessage::ConnectionEstablished(_)) => {
-                self.push_text(key, &text);
-                self.push_early(key);
-            }
-            Some(early) => early.push(text),
+        if viewer.is_established {
+            self.push_text(key, &text);
+        } else if matches!(message, ServerMessage::ConnectionEstablished(_)) {
+            self.push_text(key, &text);
+            self.push_early(key);
+        } else {
+            viewer.early.push_back(text);
         }
         self.count_error(message);
     }
@@ -404,12 +407,12 @@ impl Peers {
 
     // What waited for `connection_established`, or for an end that came before it.
     fn push_early(&mut self, key: Key) {
-        let viewer = self.peers.find_mut(key).and_then(Peer::viewer_mut);
-        for text in viewer
-            .and_then(|viewer| viewer.early.take())
-            .into_iter()
-            .flatten()
-        {
+        let Some(viewer) = self.peers.find_mut(key).and_then(Peer::viewer_mut) else {
+            return;
+        };
+        viewer.is_established = true;
+        let mut early = std::mem::take(&mut viewer.early);
+        while let Some(text) = early.pop_front() {
             self.push_text(key, &text);
         }
     }

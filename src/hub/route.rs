@@ -439,7 +439,7 @@ impl Hub {
         let Some(batch) = frames.finish(slot) else {
             return;
         };
-        for interest in live.interests.clone() {
+        for interest in live.interests().to_vec() {
             let Some(project) = self.streams.state(slot).map(|state| state.name.id.clone()) else {
                 return;
             };
@@ -474,13 +474,13 @@ impl Hub {
             return;
         };
         if live
-            .remote
+            .remote()
             .answered
             .is_none_or(|(answered, _)| answered != generation)
         {
             return;
         }
-        live.remote.through = through;
+        live.remote_mut().through = through;
         debug_assert!(
             state.head < batch.metas[0].seq,
             "frames come in order and once"

@@ -5,7 +5,7 @@
 //! longest silent are forgotten, and the floor rises to the level above what they were given, so
 //! that no seq is ever given twice: an unknown stream starts above the floor.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use compact_str::CompactString;
 
@@ -13,6 +13,7 @@ use crate::event::{Event, Partition, Seq, Stream, StreamKind};
 
 use super::frames::{BatchBuilder, VARIANTS, Variant, Variants};
 use super::keyed::{Key, Keyed};
+use super::names::Names;
 use super::subscriptions::Wanted;
 
 /// Names a stream on this core.
@@ -23,7 +24,7 @@ pub struct StreamSlot(Key);
 #[derive(Debug)]
 pub struct Streams {
     states: Keyed<StreamState>,
-    by_name: [HashMap<CompactString, StreamSlot, ahash::RandomState>; 2],
+    by_name: [Names; 2],
     core: usize,
     partition: Partition,
     floor: Seq,
@@ -57,10 +58,6 @@ pub struct StreamState {
 pub struct Live {
     /// The subscribers on this core, by what they take.
     pub attached: [Vec<Attached>; VARIANTS],
-    /// On the owner core: the other cores that follow it.
-    pub interests: Vec<Interest>,
-    /// Elsewhere: this core's interest with the owner.
-    pub remote: Remote,
     /// Viewers whose pending operation needs this stream, each as often as it waits, and those that
     /// catch up with it.
     pub waiters: Vec<Key>,
@@ -68,6 +65,17 @@ pub struct Live {
     pub pending: Option<Box<Pending>>,
     /// Whether the stream is on the list of those to fan out.
     pub touched: bool,
+    // Most streams have nothing to do with other cores.
+    abroad: Option<Box<Abroad>>,
+}
+
+/// What a stream has to do with other cores.
+#[derive(Debug, Default)]
+struct Abroad {
+    // On the owner core: those that follow it.
+    interests: Vec<Interest>,
+    // Elsewhere: this core's interest with the owner.
+    remote: Remote,
 }
 
 /// What a stream has gained in one turn.
@@ -112,11 +120,44 @@ pub struct Remote {
     pub base: (Seq, u64),
 }
 
+// Every user's stream has one; see `Viewer`.
+const _: () = assert!(size_of::<Live>() <= 160);
+
 impl Live {
+    /// On the owner core: the other cores that follow it.
+    pub fn interests(&self) -> &[Interest] {
+        self.abroad.as_ref().map_or(&[], |abroad| &abroad.interests)
+    }
+
+    /// See `interests`.
+    pub fn interests_mut(&mut self) -> &mut Vec<Interest> {
+        &mut self.abroad.get_or_insert_default().interests
+    }
+
+    /// On other cores: the interest with the owner.
+    pub fn remote(&self) -> Remote {
+        let abroad = self.abroad.as_ref();
+        abroad.map(|abroad| abroad.remote).unwrap_or_default()
+    }
+
+    /// See `remote`.
+    pub fn remote_mut(&mut self) -> &mut Remote {
+        &mut self.abroad.get_or_insert_default().remote
+    }
+
+    /// One waits once more.
+    pub fn add_waiter(&mut self, viewer: Key) {
+        if self.waiters.is_empty() {
+            // Most streams have one.
+            self.waiters.reserve_exact(1);
+        }
+        self.waiters.push(viewer);
+    }
+
     /// The encodings that somebody here or on another core takes.
     pub fn variants(&self) -> Variants {
         let remote = self
-            .interests
+            .interests()
             .iter()
             .fold(Variants::default(), |all, interest| {
                 all.union(interest.variants)
@@ -134,7 +175,7 @@ impl Live {
 
     fn is_needed(&self) -> bool {
         !self.waiters.is_empty()
-            || !self.interests.is_empty()
+            || !self.interests().is_empty()
             || self.attached.iter().any(|list| !list.is_empty())
     }
 
@@ -166,10 +207,10 @@ impl Streams {
     /// None yet, on core `core`, which numbers all above `start`; remembers at most `idle_max` owned
     /// streams.
     pub fn new(core: usize, partition: Partition, start: Seq, idle_max: usize, seed: u64) -> Self {
-        let map = |salt| HashMap::with_hasher(ahash::RandomState::with_seeds(seed, salt, 5, 7));
+        let names = |salt| Names::new(ahash::RandomState::with_seeds(seed, salt, 5, 7));
         Self {
             states: Keyed::default(),
-            by_name: [map(0), map(1)],
+            by_name: [names(0), names(1)],
             core,
             partition,
             floor: start,
@@ -186,7 +227,9 @@ impl Streams {
 
     /// The stream, where this core knows it.
     pub fn find(&self, kind: StreamKind, id: &str) -> Option<StreamSlot> {
-        self.by_name[kind as usize].get(id).copied()
+        let name_of = |key| name_of(&self.states, key);
+        let key = self.by_name[kind as usize].find(id, name_of);
+        key.map(StreamSlot)
     }
 
     /// The stream, made known where it was not.
@@ -201,7 +244,7 @@ impl Streams {
             id: id.clone(),
         };
         let head = if is_owned { self.floor } else { Seq(0) };
-        let slot = StreamSlot(self.states.insert(StreamState {
+        let key = self.states.insert(StreamState {
             name,
             head,
             given: head,
@@ -209,8 +252,9 @@ impl Streams {
             is_folded: false,
             owner,
             recent: true,
-        }));
-        self.by_name[kind as usize].insert(id.clone(), slot);
+        });
+        self.by_name[kind as usize].insert(key, |key| name_of(&self.states, key));
+        let slot = StreamSlot(key);
         if is_owned {
             self.remembered.push_back(slot);
             self.added += 1;
@@ -271,9 +315,9 @@ impl Streams {
         if live.is_followed_here() {
             return None;
         }
-        let asked = live.remote.asked;
+        let asked = live.remote().asked;
         let state = self.states.remove(slot.0)?;
-        self.by_name[state.name.kind as usize].remove(&state.name.id);
+        self.by_name[state.name.kind as usize].remove(slot.0, &state.name.id);
         asked.map(|(generation, _)| (state.name.id, state.owner, generation))
     }
 
@@ -311,14 +355,20 @@ impl Streams {
             // A level, so that a cursor at it stands for no event.
             self.floor = self.floor.max(state.given.level_above());
             if let Some(state) = self.states.remove(slot.0) {
-                self.by_name[state.name.kind as usize].remove(&state.name.id);
+                self.by_name[state.name.kind as usize].remove(slot.0, &state.name.id);
             }
         }
     }
 }
 
+fn name_of(states: &Keyed<StreamState>, key: Key) -> Option<&str> {
+    states.find(key).map(|state| state.name.id.as_str())
+}
+
 #[cfg(test)]
 pub(super) mod tests {
+    use std::collections::HashMap;
+
     use super::*;
 
     /// The name of some stream.

@@ -40,8 +40,9 @@ pub enum Target {
     User(CompactString),
 }
 
-/// Which frames of a stream a viewer takes: what any of these matches; `None`: all.
-pub type Wanted = Option<Rc<[Rc<Filter>]>>;
+/// Which frames of a stream a viewer takes: what any of these matches; `None`: all. One word, since
+/// it stands in the list of each stream's subscribers.
+pub type Wanted = Option<Rc<Vec<Rc<Filter>>>>;
 
 impl Subscription {
     /// To whatever matches `filter` in all allowed streams.

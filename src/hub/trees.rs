@@ -21,7 +21,7 @@ mod tests;
 mod updates;
 mod watch;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 
 use compact_str::CompactString;
 
@@ -32,6 +32,7 @@ use crate::limits::{TREE_INTERVAL_MS, TREE_QUESTIONS_WAITING_MAX};
 
 use super::keyed::Key;
 use super::peers::HeldFrame;
+use super::seldom::SeldomQueue;
 use super::streams::StreamSlot;
 use super::{Hub, Now};
 
@@ -43,13 +44,13 @@ use watch::Watch;
 #[derive(Debug, Default)]
 pub(super) struct TreeView {
     /// Made for it, and not yet to be sent.
-    pub held: VecDeque<HeldFrame>,
+    pub held: SeldomQueue<HeldFrame>,
     /// The bytes of `held`.
     pub held_bytes: usize,
     // `None`: it only asks.
     watching: Option<Watching>,
     // What it has asked and was not answered, in order.
-    questions: VecDeque<Question>,
+    questions: SeldomQueue<Question>,
 }
 
 /// A viewer that is told as trees change.
@@ -91,12 +92,15 @@ struct Question {
 #[derive(Debug, Default)]
 pub(super) struct Trees {
     // By their user's stream.
-    watches: HashMap<StreamSlot, Watch, ahash::RandomState>,
+    watches: HashMap<StreamSlot, Box<Watch>, ahash::RandomState>,
     // When each is looked at.
     agenda: BTreeSet<(u64, StreamSlot)>,
     // Those whose viewers have frames that wait until their stream is handed out up to a seq.
     ahead: Vec<(StreamSlot, Seq)>,
 }
+
+// Most viewers have one, whether there are trees or not.
+const _: () = assert!(size_of::<TreeView>() <= 80);
 
 impl TreeView {
     /// Of a viewer that asked for `mode`, or said nothing of trees; `None`: it is shown none.
@@ -183,7 +187,7 @@ impl Trees {
     }
 
     // A user whose trees are to be looked at now; the watch is to be put back.
-    fn poll_due(&mut self, now_ms: u64) -> Option<(StreamSlot, Watch)> {
+    fn poll_due(&mut self, now_ms: u64) -> Option<(StreamSlot, Box<Watch>)> {
         let (_, slot) = *self
             .agenda
             .first()
@@ -236,10 +240,13 @@ impl Hub {
         let slot = self.streams.find_or_insert(StreamKind::User, &sub);
         let watch = self.trees.watches.entry(slot).or_default();
         if !watch.viewers.contains(&key) {
+            if watch.viewers.is_empty() {
+                watch.viewers.reserve_exact(1);
+            }
             watch.viewers.push(key);
             // The stream is not forgotten while somebody watches.
             if let Some(state) = self.streams.state_mut(slot) {
-                state.live_mut().waiters.push(key);
+                state.live_mut().add_waiter(key);
             }
         }
         self.trees.schedule(slot, now.ms());

@@ -2,11 +2,12 @@
 //! oldest, and whose turn it is to be written to. The ring over users is what keeps one user with
 //! a thousand connections from holding up the others.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use compact_str::CompactString;
 
 use super::keyed::{Key, Keyed};
+use super::names::Names;
 
 /// Names a user on this core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,7 +17,7 @@ pub struct UserSlot(Key);
 #[derive(Debug)]
 pub struct Users {
     users: Keyed<User>,
-    by_name: HashMap<CompactString, UserSlot, ahash::RandomState>,
+    by_name: Names,
     ring: VecDeque<UserSlot>,
     // A viewer stopped counting since `take_departures`.
     has_departures: bool,
@@ -36,10 +37,9 @@ struct User {
 impl Users {
     /// None yet.
     pub fn new(seed: u64) -> Self {
-        let hasher = ahash::RandomState::with_seeds(seed, 11, 13, 17);
         Self {
             users: Keyed::default(),
-            by_name: HashMap::with_hasher(hasher),
+            by_name: Names::new(ahash::RandomState::with_seeds(seed, 11, 13, 17)),
             ring: VecDeque::new(),
             has_departures: false,
         }
@@ -47,7 +47,8 @@ impl Users {
 
     /// The user, where it has connections here.
     pub fn find(&self, name: &str) -> Option<UserSlot> {
-        self.by_name.get(name).copied()
+        let name_of = |key| name_of(&self.users, key);
+        self.by_name.find(name, name_of).map(UserSlot)
     }
 
     /// Counts one connection more of the user.
@@ -68,7 +69,7 @@ impl Users {
         if user.connections == 0 {
             debug_assert!(user.viewers.is_empty());
             if let Some(user) = self.users.remove(slot.0) {
-                self.by_name.remove(&user.name);
+                self.by_name.remove(slot.0, &user.name);
             }
         }
     }
@@ -76,6 +77,10 @@ impl Users {
     /// Counts a viewer against the user's tier.
     pub fn add_viewer(&mut self, slot: UserSlot, viewer: Key) {
         if let Some(user) = self.users.find_mut(slot.0) {
+            if user.viewers.is_empty() {
+                // Most users have one.
+                user.viewers.reserve_exact(1);
+            }
             user.viewers.push(viewer);
         }
     }
@@ -150,10 +155,14 @@ impl Users {
             viewers: Vec::new(),
             dirty: VecDeque::new(),
         };
-        let slot = UserSlot(self.users.insert(user));
-        self.by_name.insert(name.clone(), slot);
-        slot
+        let key = self.users.insert(user);
+        self.by_name.insert(key, |key| name_of(&self.users, key));
+        UserSlot(key)
     }
+}
+
+fn name_of(users: &Keyed<User>, key: Key) -> Option<&str> {
+    users.find(key).map(|user| user.name.as_str())
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! One viewer: what it is subscribed to, what it has asked for and not yet been answered.
 
-use std::collections::VecDeque;
-
 use compact_str::CompactString;
 
 use crate::auth::Claims;
@@ -12,6 +10,7 @@ use super::catch_up::Behind;
 use super::facts::Facts;
 use super::frames::Variant;
 use super::rate::MessageRate;
+use super::seldom::SeldomQueue;
 use super::streams::StreamSlot;
 use super::subscriptions::Subscription;
 use super::trees::TreeView;
@@ -36,14 +35,15 @@ pub struct Viewer {
     // What it has missed and is to be sent.
     pub(super) behind: Option<Box<Behind>>,
     // What it asked for, in order; the front one may be waiting for owner cores.
-    pub(super) operations: VecDeque<Operation>,
+    pub(super) operations: SeldomQueue<Operation>,
     pub(super) waiting: Option<Box<Waiting>>,
     // Cursors of streams that no subscription reaches yet.
     pub(super) cursors: Option<Box<Cursor>>,
     pub(super) rate: MessageRate,
-    // What came up before `connection_established`, which must be the first message, was said;
-    // `None` from then on. A viewer's rate bounds it.
-    pub(super) early: Option<Vec<Vec<u8>>>,
+    // What came up before `connection_established`, which must be the first message, was said. A
+    // viewer's rate bounds it.
+    pub(super) early: SeldomQueue<Vec<u8>>,
+    pub(super) is_established: bool,
     // Questions about conversations and projects that are not answered.
     pub(super) questions: u8,
     // Whether `token_expiring` was sent for the present token.
@@ -100,6 +100,9 @@ pub(super) enum Operation {
     },
 }
 
+// Every viewer has one: a byte more would take a class of the allocator more, 32 bytes.
+const _: () = assert!(size_of::<Viewer>() <= 128);
+
 impl Viewer {
     /// A viewer that has not been told anything yet.
     pub fn new(
@@ -117,28 +120,25 @@ impl Viewer {
             subscriptions: Vec::new(),
             attachments: Vec::new(),
             behind: None,
-            operations: VecDeque::new(),
+            operations: SeldomQueue::default(),
             waiting: None,
             cursors: cursor.map(Box::new),
             rate: MessageRate::default(),
-            early: Some(Vec::new()),
+            early: SeldomQueue::default(),
+            is_established: false,
             questions: 0,
             is_warned_of_expiry: false,
         }
     }
 
-    /// Takes the next operation; the queue of a viewer that waits for nothing holds no memory.
+    /// Takes the next operation.
     pub(super) fn next_operation(&mut self) -> Option<Operation> {
-        let next = self.operations.pop_front();
-        if self.operations.is_empty() {
-            self.operations = VecDeque::new();
-        }
-        next
+        self.operations.pop_front()
     }
 
     /// Whether `connection_established` was said.
     pub fn is_established(&self) -> bool {
-        self.early.is_none()
+        self.is_established
     }
 
     /// Its present subscriptions.

@@ -86,7 +86,7 @@ impl Hub {
         &mut self,
         now: Now,
         slot: StreamSlot,
-        mut watch: Watch,
+        mut watch: Box<Watch>,
         bytes_max: usize,
     ) -> usize {
         let shown = self.check_forest(now, slot, &mut watch, bytes_max);

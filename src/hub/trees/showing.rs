@@ -1,7 +1,7 @@
 //! The trees of one user that viewers are shown, and those that they will be. To make one costs what
 //! it holds, so that a viewer that begins with many waits some turns for them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use compact_str::CompactString;
 
@@ -11,7 +11,7 @@ use crate::event::Seq;
 /// Trees by the session of their root. Each is shown or awaited, never both.
 #[derive(Debug, Default)]
 pub(super) struct Showing {
-    shown: HashMap<CompactString, Shown>,
+    shown: BTreeMap<CompactString, Shown>,
     awaited: BTreeSet<CompactString>,
 }
 

@@ -3,7 +3,7 @@
 //! `limits::TREE_INTERVAL_MS`. Knows trees by the session of their root, and of what was sent (`S`)
 //! nothing but that the next message builds on it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use compact_str::CompactString;
 
@@ -13,7 +13,7 @@ use crate::limits::TREE_INTERVAL_MS;
 /// The trees of one viewer. Invariant: `owed` has each tree that owes something, under its time.
 #[derive(Debug)]
 pub(in crate::hub) struct Updates<S> {
-    trees: HashMap<CompactString, Tree<S>>,
+    trees: BTreeMap<CompactString, Tree<S>>,
     owed: BTreeSet<(u64, CompactString)>,
 }
 
@@ -54,7 +54,7 @@ pub(in crate::hub) enum Due<S> {
 impl<S> Default for Updates<S> {
     fn default() -> Self {
         Self {
-            trees: HashMap::new(),
+            trees: BTreeMap::new(),
             owed: BTreeSet::new(),
         }
     }
