@@ -3,7 +3,7 @@
 //! What is sealed is this connection's alone, so it is kept short: plaintext is sealed only while
 //! nothing sealed waits, at most `TLS_SEAL_BYTES_MAX` at a time. The backlog of a slow peer thus
 //! stays in the frames that it shares with others. What rustls has to say while it reads (alerts,
-//! tickets, key updates) is passed on in the same call.
+//! tickets) is passed on in the same call; its answer to a key update goes with what is sealed next.
 //!
 //! Reads and seals in the core's `Scratch`; keeps only what the kernel did not take, and what a
 //! session keeps. Source: RFC 8446, RFC 5246; rustls' manual.

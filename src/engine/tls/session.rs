@@ -45,6 +45,9 @@ pub(super) struct Session {
     unread: Vec<u8>,
     // The peer's goodbye came: whatever follows it means nothing.
     has_ended: bool,
+    // Reading came to no good end. rustls may still know places in what it was shown then, and would
+    // look for them in whatever it is shown next.
+    is_broken: bool,
 }
 
 impl Outgoing {
@@ -105,6 +108,7 @@ impl Session {
             partial: Vec::new(),
             unread: Vec::new(),
             has_ended: false,
+            is_broken: false,
         })
     }
 
@@ -156,6 +160,8 @@ impl Session {
         outgoing: &mut Outgoing,
         buf: &mut [u8],
     ) -> Result<usize, Error> {
+        // Also where this panics.
+        self.is_broken = true;
         incoming[..self.partial.len()].copy_from_slice(&self.partial);
         let mut plain = Plain {
             buf,
@@ -187,6 +193,7 @@ impl Session {
             return Err(error);
         }
         self.keep(&incoming[used..])?;
+        self.is_broken = false;
         Ok(filled)
     }
 
@@ -206,7 +213,8 @@ impl Session {
     }
 
     /// Seals some of the pieces, many small ones in one record, behind what is to be said before.
-    /// Returns how many bytes it took; none where the keys are worn out, and 1.2 has no others.
+    /// Returns how many bytes it took; none where the keys are worn out, and 1.2 has no others, or the
+    /// session is broken.
     pub fn seal(&mut self, slices: &[IoSlice<'_>], scratch: &mut Scratch) -> usize {
         let Scratch {
             joined, outgoing, ..
@@ -219,11 +227,13 @@ impl Session {
                 sealed.map_err(|error| needed_to_encrypt(&error))
             })
         });
-        self.drain(outgoing);
+        if !self.is_broken {
+            self.drain(outgoing);
+        }
         if is_sealed { plain.len() } else { 0 }
     }
 
-    /// Says goodbye, once.
+    /// Says goodbye, once; nothing where the session is broken, of which the peer has been told.
     pub fn say_goodbye(&mut self, outgoing: &mut Outgoing) {
         self.write(outgoing, |traffic, outgoing| {
             outgoing.put(|room| {
@@ -239,7 +249,7 @@ impl Session {
         outgoing: &mut Outgoing,
         write: impl Fn(&mut WriteTraffic<'_, ServerConnectionData>, &mut Outgoing) -> bool,
     ) -> bool {
-        loop {
+        while !self.is_broken {
             // The partial record is shown again: rustls knows places in it.
             let status = self.connection.process_tls_records(&mut self.partial);
             let UnbufferedStatus { discard, state, .. } = status;
@@ -266,6 +276,7 @@ impl Session {
                 return has_written;
             }
         }
+        false
     }
 
     // What rustls wants to say although it reads and seals no more.
@@ -285,6 +296,7 @@ impl fmt::Debug for Session {
             .field("partial_bytes", &self.partial.len())
             .field("unread_bytes", &self.unread.len())
             .field("has_ended", &self.has_ended)
+            .field("is_broken", &self.is_broken)
             .finish_non_exhaustive()
     }
 }

@@ -446,6 +446,23 @@ fn a_broken_record_is_an_error_and_the_peer_is_told() {
     rig.client.read_tls(&mut rig.wire).unwrap();
     let told = rig.client.process_new_packets().unwrap_err();
     assert!(matches!(told, rustls::Error::AlertReceived(_)), "{told}");
+    rig.server.shutdown_write().unwrap();
+    assert_eq!(rig.wire.read(&mut [0]).unwrap(), 0, "no goodbye behind it");
+}
+
+#[test]
+fn a_session_that_broke_inside_a_message_is_left_alone() {
+    let mut rig = Rig::new(&TLS13);
+    // A message that has only begun, and a record that may not come before its end.
+    rig.wire.write_all(&[22, 3, 1, 0, 1, 1]).unwrap();
+    rig.wire.write_all(&[23, 3, 3, 0, 1, 0]).unwrap();
+    let error = rig.server.handshake(&mut rig.scratch).unwrap_err();
+    assert!(matches!(error, HandshakeError::Protocol(_)), "{error}");
+    // rustls would look for the message in what it is shown now.
+    let _ = rig
+        .server
+        .write_vectored(&[IoSlice::new(b"more")], &mut rig.scratch);
+    rig.server.shutdown_write().unwrap();
 }
 
 #[test]
