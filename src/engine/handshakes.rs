@@ -121,6 +121,13 @@ impl Core {
     pub(super) fn fail_handshake(&mut self, key: Key, reason: HandshakeFailure) {
         let counters = &self.stats.counters;
         counters.tls_handshakes_failed.at(reason as usize).add(1);
+        // What fails behind its last message counts as a handshake here, and nowhere else any more.
+        if let Some(connection) = self.connections.find(key)
+            && let Protocol::Http(http) = &connection.protocol
+        {
+            self.handshakes.forget(http.deadline_ms, key);
+            self.count_handshakes();
+        }
         self.remove(key);
     }
 

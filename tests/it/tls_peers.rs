@@ -144,6 +144,32 @@ fn a5_ten_thousand_silent_sockets_keep_nobody_out() {
 }
 
 #[test]
+fn a_handshake_that_fails_behind_its_last_message_is_forgotten() {
+    let server = server();
+    let mut neighbour = Neighbour::of(&server);
+    let TlsStream { mut conn, mut sock } = server.connect_tls(&server.tls_client(&[&TLS13]));
+    conn.write_tls(&mut sock).unwrap();
+    while conn.is_handshaking() {
+        conn.read_tls(&mut sock).unwrap();
+        conn.process_new_packets().unwrap();
+    }
+    let mut last = Vec::new();
+    while conn.wants_write() {
+        conn.write_tls(&mut last).unwrap();
+    }
+    // A record that no key opens.
+    last.extend([23, 3, 3, 0, 40]);
+    last.extend([0; 40]);
+    sock.write_all(&last).unwrap();
+    eventually("it has failed", || {
+        (failed(&server, "protocol") == 1.0).then_some(())
+    });
+    let unfinished = "sightline_tls_handshakes_unfinished";
+    assert_eq!(sample(&server.page("/metrics"), unfinished), 0.0);
+    neighbour.is_served();
+}
+
+#[test]
 fn a28_a_storm_of_handshakes_is_taken_a_step_a_turn() {
     const CLIENTS: usize = 200;
     let server = server();
