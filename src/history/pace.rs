@@ -95,7 +95,7 @@ impl Pace {
 }
 
 impl Last {
-    /// Before then nothing is written, whatever comes; but for many bytes.
+    /// Before then nothing is looked at, whatever comes, and many bytes alone are written.
     fn soon_ns(&self) -> u64 {
         self.at_ns + COMMIT_INTERVAL_NS
     }

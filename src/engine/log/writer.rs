@@ -117,14 +117,19 @@ impl<S: Storage> LogWriter<S> {
 
     /// Takes what has come. Returns `false` where nothing more comes.
     pub fn take_mail(&mut self) -> bool {
-        // What fails may take long: the cores are heard meanwhile.
-        let is_flushing = self.roll == Roll::Flushing && self.status == LogStatus::Writing;
-        while !is_flushing && let Ok(mail) = self.inbox.try_recv() {
+        while !self.is_flushing()
+            && let Ok(mail) = self.inbox.try_recv()
+        {
             if !self.handle_mail(mail) {
                 return false;
             }
         }
         true
+    }
+
+    // What fails may take long: the cores are heard meanwhile.
+    fn is_flushing(&self) -> bool {
+        self.roll == Roll::Flushing && self.status == LogStatus::Writing
     }
 
     fn handle_mail(&mut self, mail: ToWriter<S::File>) -> bool {
