@@ -192,14 +192,15 @@ pub const REPLAYS_WAITING_MAX: usize = 100;
 
 /// States of streams that a core keeps; past it those that nobody needs are let go of.
 pub const STATES_MAX: usize = 20_000;
-/// Agents and conversations in all of them, likewise.
+/// Agents, conversations and, 32 as one of these, counts of activity in all of them, likewise.
 pub const STATE_ENTRIES_MAX: usize = 200_000;
 /// States that a core loads at one time; more wait.
 pub const STATES_LOADING_MAX: usize = 16;
-/// The same, whatever for, above which none is loaded for the sole reason that its stream is followed:
-/// when a crowd comes back after a restart, whoever waits for a state finds a place.
-pub const STATES_LOADING_FOLLOWED_MAX: usize = 4;
-const _: () = assert!(STATES_LOADING_FOLLOWED_MAX < STATES_LOADING_MAX);
+/// The same, whatever for, above which none is loaded that nobody waits for: because its stream is
+/// followed, or something happened in it. When all come back after a restart, whoever waits for a state
+/// finds a place.
+pub const STATES_LOADING_UNHURRIED_MAX: usize = 4;
+const _: () = assert!(STATES_LOADING_UNHURRIED_MAX < STATES_LOADING_MAX);
 /// Bytes of records asked of the event log at once for a state.
 pub const STATE_READ_BYTES: usize = 64 * 1024;
 /// Events that a core takes into states in one turn while it loads them: about a millisecond.

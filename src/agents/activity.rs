@@ -15,6 +15,9 @@ use crate::limits::{
     ACTIVITY_AHEAD_MS, ACTIVITY_BUCKETS, ACTIVITY_CELLS_MAX, ACTIVITY_MS, ACTIVITY_TYPES_MAX,
 };
 
+/// Counts that take as much memory as an agent does, about 1 KiB.
+const CELLS_PER_ENTRY: usize = 32;
+
 /// The counts of one project's stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Activity {
@@ -54,6 +57,11 @@ impl Default for Activity {
 }
 
 impl Activity {
+    /// What it takes in memory, in entries such as an agent or a conversation is one.
+    pub fn entries_len(&self) -> usize {
+        (self.exact.len() + self.minutes.len()) / CELLS_PER_ENTRY
+    }
+
     /// Counts an event of the stream, in the order of the stream.
     pub fn apply(&mut self, event_type: &str, timestamp_ms: i64, received_ms: i64) {
         self.last_ms = self.last_ms.max(Some(timestamp_ms));

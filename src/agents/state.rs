@@ -174,9 +174,13 @@ impl StreamState {
         &self.conversations
     }
 
-    /// How much there is in it: agents and conversations.
+    /// How much there is in it: agents, conversations, and what activity takes beside them.
     pub fn entries_len(&self) -> usize {
-        self.forest().map_or(0, Forest::len) + self.conversations.len()
+        let own = match &self.own {
+            Own::Project(activity) => activity.entries_len(),
+            Own::User(forest) => forest.len(),
+        };
+        own + self.conversations.len()
     }
 
     /// Whether what an event of this type holds says anything here.

@@ -13,7 +13,7 @@
 mod keeping;
 mod loading;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -41,6 +41,8 @@ pub(super) struct Folds {
     // Those that are loaded at present, in turns, and those that will be.
     loading: VecDeque<StreamSlot>,
     queued: VecDeque<StreamSlot>,
+    // Likewise; nobody waits for them.
+    unhurried: BTreeSet<StreamSlot>,
     // Those that the log could not give, and when they are queued again, in milliseconds of the
     // monotonic clock.
     failed: VecDeque<(u64, StreamSlot)>,
@@ -93,6 +95,7 @@ impl Folds {
             options,
             loading: VecDeque::new(),
             queued: VecDeque::new(),
+            unhurried: BTreeSet::new(),
             failed: VecDeque::new(),
             held_bytes: 0,
             arrived: Vec::new(),
@@ -202,8 +205,18 @@ impl Hub {
         self.folds.live(slot)
     }
 
-    /// Makes sure that the state of an owned stream is there, or on its way. Returns whether it is live.
+    /// Makes sure that the state of an owned stream is there, or on its way: somebody waits for it.
+    /// Returns whether it is live.
     pub(super) fn need_fold(&mut self, slot: StreamSlot) -> bool {
+        let is_live = self.want_fold(slot);
+        if self.folds.unhurried.remove(&slot) {
+            self.folds.queued.push_back(slot);
+        }
+        is_live
+    }
+
+    /// The same where nobody waits: it is loaded when few others are.
+    fn want_fold(&mut self, slot: StreamSlot) -> bool {
         if let Some(fold) = self.folds.folds.get_mut(&slot) {
             fold.is_recent = true;
             return matches!(fold.stage, Stage::Live(_));
@@ -219,7 +232,7 @@ impl Hub {
         let stage = match is_live {
             true => Stage::Live(Box::new(fresh)),
             false => {
-                self.folds.queued.push_back(slot);
+                self.folds.unhurried.insert(slot);
                 let kept = self.kept_up_to_given(given);
                 Stage::Loading(Box::new(Loading::new(fresh, given, kept)))
             }
@@ -284,7 +297,11 @@ impl Hub {
             },
             Need::Live | Need::State => self.streams.find_or_insert(submission.kind, &id),
         };
-        let is_live = need != Need::Nothing && self.need_fold(slot);
+        let is_live = match need {
+            Need::Live => self.need_fold(slot),
+            Need::Nothing => false,
+            Need::State => self.want_fold(slot),
+        };
         let Some(loading) = self.folds.loading_mut(slot).filter(|_| !is_live) else {
             return Some(submission);
         };
@@ -300,7 +317,8 @@ impl Hub {
     // it all the same, for whoever wants to see it. Else states would come and go with each event
     // where more streams are busy than a core keeps states of.
     fn need_of(&self, submission: &Submission) -> Need {
-        let has_room = self.folds.len() < self.bounds.states_max;
+        let has_room = self.folds.len() < self.bounds.states_max
+            && self.folds.entries < self.bounds.state_entries_max;
         match Need::of(submission.kind, &submission.event) {
             Need::State if !has_room => Need::Nothing,
             need => need,

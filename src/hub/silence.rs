@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use crate::agents::conversations::Conversations;
 use crate::event::{Event, KnownType, Seq};
-use crate::limits::{SILENCES_PER_TURN, STATES_LOADING_FOLLOWED_MAX};
+use crate::limits::{SILENCES_PER_TURN, STATES_LOADING_UNHURRIED_MAX};
 
 use super::streams::StreamSlot;
 use super::{Hub, Now};
@@ -87,7 +87,7 @@ impl Hub {
     /// Whether one of them can be loaded now.
     pub(super) fn can_load_followed(&self) -> bool {
         !self.silences.unseen.is_empty()
-            && self.folds_loading_len() < STATES_LOADING_FOLLOWED_MAX
+            && self.folds_loading_len() < STATES_LOADING_UNHURRIED_MAX
             && self.can_end_conversations()
     }
 

@@ -223,6 +223,7 @@ impl Hub {
         self.reads.forget_fold(slot);
         self.folds.loading.retain(|other| *other != slot);
         self.folds.queued.retain(|other| *other != slot);
+        self.folds.unhurried.remove(&slot);
         self.folds.failed.retain(|(_, other)| *other != slot);
         let Some(fold) = self.remove_fold(slot) else {
             return;

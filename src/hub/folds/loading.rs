@@ -15,7 +15,7 @@ use crate::hub::streams::StreamSlot;
 use crate::hub::{Hub, Now};
 use crate::limits::{
     STATE_EVENTS_PER_TURN, STATE_READ_BYTES, STATE_READ_RETRY_MS, STATE_READ_SPACING_MS,
-    STATE_TAIL_BYTES_MAX, STATE_TAIL_EVENTS_MAX, STATES_LOADING_MAX,
+    STATE_TAIL_BYTES_MAX, STATE_TAIL_EVENTS_MAX, STATES_LOADING_MAX, STATES_LOADING_UNHURRIED_MAX,
 };
 
 use super::keeping::Written;
@@ -241,7 +241,12 @@ impl Hub {
         let mut loading = self.folds.loading.iter();
         let can_begin = self.folds.loading.len() < STATES_LOADING_MAX;
         (can_begin && !self.folds.queued.is_empty())
+            || self.can_load_unhurried()
             || loading.any(|slot| !self.folds.loading(*slot).is_none_or(is_waiting))
+    }
+
+    fn can_load_unhurried(&self) -> bool {
+        !self.folds.unhurried.is_empty() && self.folds.loading.len() < STATES_LOADING_UNHURRIED_MAX
     }
 
     /// Goes on with what is loaded: each in its turn, all of them with a bounded number of events.
@@ -254,6 +259,11 @@ impl Hub {
         }
         while self.folds.loading.len() < STATES_LOADING_MAX
             && let Some(slot) = self.folds.queued.pop_front()
+        {
+            self.folds.loading.push_back(slot);
+        }
+        while self.can_load_unhurried()
+            && let Some(slot) = self.folds.unhurried.pop_first()
         {
             self.folds.loading.push_back(slot);
         }

@@ -8,11 +8,11 @@ use crate::event::{Seq, Stream, StreamKind};
 use crate::hub::keyed::Key;
 use crate::hub::mail::Ask;
 use crate::hub::reads::ReadWhat;
-use crate::hub::rig::{Client, Rig, seqs};
+use crate::hub::rig::{Client, Rig, WALL_MS, seqs};
 use crate::hub::{Bounds, Work};
 use crate::limits::{
-    STATE_READ_RETRY_MS, STATE_READ_SPACING_MS, STATE_TAIL_EVENTS_MAX, STATES_LOADING_FOLLOWED_MAX,
-    STATES_LOADING_MAX,
+    STATE_READ_RETRY_MS, STATE_READ_SPACING_MS, STATE_TAIL_EVENTS_MAX, STATES_LOADING_MAX,
+    STATES_LOADING_UNHURRIED_MAX,
 };
 
 const ADA: &str = "ada";
@@ -299,7 +299,7 @@ fn states_of_followed_streams_take_no_place_that_others_wait_for() {
     // What becomes of the viewers; then the first of their streams are looked at.
     rig.answer_reads();
     rig.settle();
-    assert_eq!(rig.hub().folds.len(), STATES_LOADING_FOLLOWED_MAX);
+    assert_eq!(rig.hub().folds.len(), STATES_LOADING_UNHURRIED_MAX);
     say(&mut rig, &[spawn(ADA, "b", "c")]);
     // The snapshot, and the events after it.
     for _ in 0..2 {
@@ -313,6 +313,53 @@ fn states_of_followed_streams_take_no_place_that_others_wait_for() {
     for user in &users {
         check(&rig, &Stream::user(user));
     }
+}
+
+#[test]
+fn states_of_busy_projects_take_no_place_that_others_wait_for() {
+    let mut rig = rig(Bounds::default());
+    let projects: Vec<String> = (0..STATES_LOADING_MAX).map(|n| n.to_string()).collect();
+    let event = |project: &String| json!({"type": "x", "project_id": project});
+    let events: Vec<Value> = projects.iter().map(event).collect();
+    let (spawns, again) = ([spawn(ADA, "a", "b")], [spawn(ADA, "b", "c")]);
+    say(&mut rig, &[&events[..], &spawns].concat());
+    restart(&mut rig);
+    rig.holds_reads = true;
+    say(&mut rig, &[&events[..], &again].concat());
+    // The snapshot, and the events after it.
+    for _ in 0..2 {
+        rig.answer_reads();
+        rig.settle();
+    }
+    check(&rig, &Stream::user(ADA));
+    let is_loaded = |project: &&String| live(&rig, &Stream::project(project)).is_some();
+    let loaded = projects.iter().filter(is_loaded).count();
+    assert!(loaded <= STATES_LOADING_UNHURRIED_MAX, "{loaded}");
+    rig.holds_reads = false;
+    rig.settle();
+    for project in &projects {
+        check(&rig, &Stream::project(project));
+    }
+}
+
+#[test]
+fn what_is_counted_of_projects_is_bounded_for_all_of_them() {
+    let bounds = Bounds {
+        state_entries_max: 8,
+        ..Bounds::default()
+    };
+    let mut rig = rig(bounds);
+    // As many counts as four agents take, in each of many projects.
+    for project in 0..8 {
+        let event = |n: i64| {
+            let timestamp = WALL_MS - n;
+            json!({"type": "x", "project_id": project, "timestamp": timestamp})
+        };
+        say(&mut rig, &(0..128).map(event).collect::<Vec<_>>());
+    }
+    assert!(rig.hub().folds.entries() <= 8);
+    let live = (0..8).filter(|n: &u64| live(&rig, &Stream::project(&n.to_string())).is_some());
+    assert!((1..=2).contains(&live.count()));
 }
 
 #[test]
