@@ -74,6 +74,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use hdrhistogram::Histogram;
 
 use crate::catch_up::{Backlog, BacklogError, CatchUpReport, Round};
 use crate::cli::{
@@ -239,14 +240,12 @@ impl<'a> Plain<'a> {
         let Watched { process, placement } = prepare(self.server)?;
         let server = &settings.server;
         let environment = Environment::look(server.address, server.tls.is_some(), process);
-        let mut runs = Vec::new();
-        let mut unprinted = Ok(());
+        let mut runs = Ended::default();
         let connected = scenario::run_load(target, settings, &self.load, process, |run| {
-            let printed = print(&run.lines(self.scenario));
-            unprinted = std::mem::replace(&mut unprinted, Ok(())).and(printed);
-            runs.push(run);
+            let lines = run.lines(self.scenario);
+            runs.add(run, &lines);
         })?;
-        unprinted?;
+        let runs = runs.all()?;
         let asked = Asked {
             command: command(),
             scenario: self.scenario,
@@ -264,10 +263,8 @@ impl<'a> Plain<'a> {
         print(&summary.objective_lines())?;
         write_json(self.server.json.as_deref(), summary)?;
         output::write_folder(self.output.report.as_deref(), &self.load, summary)?;
-        if summary.verdict.stands() {
-            write_hgrm(self.run.hgrm.as_deref(), &summary.merged_latencies())?;
-        }
-        Ok(summary.verdict)
+        let (hgrm, latencies) = (self.run.hgrm.as_deref(), summary.merged_latencies());
+        write_latencies(hgrm, summary.verdict, &latencies)
     }
 }
 
@@ -287,11 +284,12 @@ fn catch_up(arguments: &CatchUpArgs) -> Result<Verdict, Error> {
         print(&[backlog.line()])?;
         return Ok(Verdict::Clean);
     }
-    let mut rounds = Rounds::default();
+    let mut rounds = Ended::default();
     catch_up::run(&target, &settings, &catch_up, process, backlog, |round| {
-        rounds.add(round);
+        let lines = round.lines();
+        rounds.add(round, &lines);
     })?;
-    rounds.report("loadgen/catch-up/1", &arguments.load.run, server)
+    report_rounds("loadgen/catch-up/1", rounds, &arguments.load.run, server)
 }
 
 fn reconnect(arguments: &ReconnectArgs) -> Result<Verdict, Error> {
@@ -299,11 +297,17 @@ fn reconnect(arguments: &ReconnectArgs) -> Result<Verdict, Error> {
     let (target, reconnect) = (arguments.target()?, arguments.reconnect());
     let settings = server.settings(&target, reconnect.live.extension)?;
     let process = prepare(server)?.process;
-    let mut rounds = Rounds::default();
+    let mut rounds = Ended::default();
     reconnect::run(&target, &settings, &reconnect, process, |round| {
-        rounds.add(round);
+        let lines = round.lines();
+        rounds.add(round, &lines);
     })?;
-    rounds.report("loadgen/reconnect-storm/1", &arguments.load.run, server)
+    report_rounds(
+        "loadgen/reconnect-storm/1",
+        rounds,
+        &arguments.load.run,
+        server,
+    )
 }
 
 fn slow_consumer(arguments: &SlowArgs) -> Result<Verdict, Error> {
@@ -311,50 +315,68 @@ fn slow_consumer(arguments: &SlowArgs) -> Result<Verdict, Error> {
     let target = server.target()?;
     let settings = server.settings(&target, slow.live.extension)?;
     let process = prepare(server)?.process;
-    let mut rounds = Rounds::default();
+    let mut rounds = Ended::default();
     slow_consumer::run(&target, &settings, &slow, process, |round| {
-        rounds.add(round)
+        let lines = round.lines();
+        rounds.add(round, &lines);
     })?;
-    rounds.report("loadgen/slow-consumer/1", &arguments.load.run, server)
+    report_rounds(
+        "loadgen/slow-consumer/1",
+        rounds,
+        &arguments.load.run,
+        server,
+    )
 }
 
-/// Rounds, each printed as it ended.
-struct Rounds {
-    all: Vec<Round>,
+/// What has ended, each printed as it did.
+struct Ended<T> {
+    all: Vec<T>,
     printed: Result<(), OutputError>,
 }
 
-impl Default for Rounds {
+impl<T> Default for Ended<T> {
     fn default() -> Self {
         let (all, printed) = (Vec::new(), Ok(()));
         Self { all, printed }
     }
 }
 
-impl Rounds {
-    fn add(&mut self, round: Round) {
-        let printed = print(&round.lines());
+impl<T> Ended<T> {
+    fn add(&mut self, one: T, lines: &[String]) {
+        let printed = print(lines);
         self.printed = std::mem::replace(&mut self.printed, Ok(())).and(printed);
-        self.all.push(round);
+        self.all.push(one);
     }
 
-    /// Sums them up, prints that, and writes the files that were asked for.
-    fn report(
-        self,
-        schema: &'static str,
-        arguments: &RunArgs,
-        server: &ServerArgs,
-    ) -> Result<Verdict, Error> {
-        self.printed?;
-        let report = CatchUpReport::new(schema, command(), self.all);
-        print(&report.lines())?;
-        write_json(server.json.as_deref(), &report)?;
-        let verdict = report.verdict();
-        if verdict.stands() {
-            write_hgrm(arguments.hgrm.as_deref(), &report.merged_latencies())?;
-        }
-        Ok(verdict)
+    /// All of them. Errors: one could not be printed.
+    fn all(self) -> Result<Vec<T>, OutputError> {
+        self.printed.map(|()| self.all)
     }
+}
+
+/// Sums up rounds with viewers that come back, prints that, and writes the files that were asked for.
+fn report_rounds(
+    schema: &'static str,
+    rounds: Ended<Round>,
+    arguments: &RunArgs,
+    server: &ServerArgs,
+) -> Result<Verdict, Error> {
+    let report = CatchUpReport::new(schema, command(), rounds.all()?);
+    print(&report.lines())?;
+    write_json(server.json.as_deref(), &report)?;
+    let (hgrm, verdict) = (arguments.hgrm.as_deref(), report.verdict());
+    write_latencies(hgrm, verdict, &report.merged_latencies())
+}
+
+fn write_latencies(
+    path: Option<&Path>,
+    verdict: Verdict,
+    latencies: &[(&str, Histogram<u64>)],
+) -> Result<Verdict, Error> {
+    if verdict.stands() {
+        write_hgrm(path, latencies)?;
+    }
+    Ok(verdict)
 }
 
 fn connect(arguments: &ConnectArgs) -> Result<Verdict, Error> {
@@ -362,22 +384,16 @@ fn connect(arguments: &ConnectArgs) -> Result<Verdict, Error> {
     let target = server.target()?;
     let settings = server.settings(&target, Extension::None)?;
     let process = prepare(server)?.process;
-    let mut rounds = Vec::new();
-    let mut printed = Ok(());
+    let mut rounds = Ended::default();
     connect_storm::run(&target, &settings, storm, process, |round| {
-        let now = print(&round.lines());
-        printed = std::mem::replace(&mut printed, Ok(())).and(now);
-        rounds.push(round);
+        let lines = round.lines();
+        rounds.add(round, &lines);
     })?;
-    printed?;
-    let report = ConnectReport::new(command(), rounds);
+    let report = ConnectReport::new(command(), rounds.all()?);
     print(&report.lines())?;
     write_json(server.json.as_deref(), &report)?;
-    let verdict = report.verdict();
-    if verdict.stands() {
-        write_hgrm(arguments.hgrm.as_deref(), &report.merged_latencies())?;
-    }
-    Ok(verdict)
+    let (hgrm, verdict) = (arguments.hgrm.as_deref(), report.verdict());
+    write_latencies(hgrm, verdict, &report.merged_latencies())
 }
 
 fn stay(arguments: &IdleArgs) -> Result<Verdict, Error> {

@@ -37,15 +37,8 @@ pub(crate) struct Fanout {
 
 #[derive(Debug, Args)]
 pub(crate) struct Users {
-    /// Users.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..USERS_MAX))]
-    users: u32,
-    /// Connections of each user.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
-    connections_per_user: u32,
-    /// Events a second, of all users together [default: 500].
-    #[arg(long, value_parser = parse_positive)]
-    rate: Option<f64>,
+    #[command(flatten)]
+    crowd: CrowdArgs,
     /// One user more, CONNECTIONS:RATE, who is measured apart; the others are then the quiet
     /// ones.
     #[arg(long, value_name = "CONNECTIONS:RATE")]
@@ -58,8 +51,9 @@ pub(crate) struct Users {
     pub(crate) server: ServerArgs,
 }
 
+/// Users with as many connections each.
 #[derive(Debug, Args)]
-pub(crate) struct Mixed {
+struct CrowdArgs {
     /// Users.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..USERS_MAX))]
     users: u32,
@@ -69,6 +63,12 @@ pub(crate) struct Mixed {
     /// Events a second, of all users together [default: 500].
     #[arg(long, value_parser = parse_positive)]
     rate: Option<f64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Mixed {
+    #[command(flatten)]
+    crowd: CrowdArgs,
     /// Subscribers offer permessage-deflate.
     #[arg(long)]
     compress: bool,
@@ -205,15 +205,11 @@ impl Users {
     /// The load that this asks for. The hot user's number follows those of the others.
     /// Errors: `TwoRates`.
     pub(crate) fn load(&self) -> Result<Load, UsageError> {
-        let mut groups = vec![Group {
-            name: if self.hot.is_some() { "quiet" } else { "all" },
-            users: 0..self.users,
-            connections_per_user: self.connections_per_user,
-            events_per_second: self.load.run.rate(self.rate, 500.0)?,
-        }];
+        let name = if self.hot.is_some() { "quiet" } else { "all" };
+        let mut groups = vec![self.crowd.group(name, &self.load.run)?];
         groups.extend(self.hot.map(|hot| Group {
             name: "hot",
-            users: self.users..self.users + 1,
+            users: self.crowd.users..self.crowd.users + 1,
             connections_per_user: hot.connections,
             events_per_second: hot.rate,
         }));
@@ -221,21 +217,31 @@ impl Users {
     }
 }
 
+impl CrowdArgs {
+    fn group(&self, name: &'static str, run: &RunArgs) -> Result<Group, UsageError> {
+        Ok(Group {
+            name,
+            users: 0..self.users,
+            connections_per_user: self.connections_per_user,
+            events_per_second: run.rate(self.rate, 500.0)?,
+        })
+    }
+}
+
+fn extension(compress: bool) -> Extension {
+    if compress {
+        Extension::Deflate
+    } else {
+        Extension::None
+    }
+}
+
 impl Mixed {
     /// The load that this asks for.
     /// Errors: `TwoRates`.
     pub(crate) fn load(&self) -> Result<Load, UsageError> {
-        let users = Group {
-            name: "all",
-            users: 0..self.users,
-            connections_per_user: self.connections_per_user,
-            events_per_second: self.run.rate(self.rate, 500.0)?,
-        };
-        let extension = if self.compress {
-            Extension::Deflate
-        } else {
-            Extension::None
-        };
+        let users = self.crowd.group("all", &self.run)?;
+        let extension = extension(self.compress);
         Ok(self.run.load(vec![users], Size::Mixed, extension))
     }
 }
@@ -301,12 +307,7 @@ impl LoadArgs {
             Some(bytes) => Size::Payload(bytes),
             None => Size::Frame(self.frame_bytes),
         };
-        let extension = if self.compress {
-            Extension::Deflate
-        } else {
-            Extension::None
-        };
-        self.run.load(groups, size, extension)
+        self.run.load(groups, size, extension(self.compress))
     }
 }
 
